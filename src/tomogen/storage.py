@@ -1,0 +1,177 @@
+"""Bytes on disk: no more read than a header declares and the file can hold; written whole or not at all."""
+
+import contextlib
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomogen.errors import DataInvalid, InputMissing, Reason, UsageFault
+
+INFLATION = 1032
+"""Deflate makes of one byte at most so many (RFC 1951: 258 bytes from two bits)."""
+
+_CHUNK = 2**20
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write a file or folder under; it becomes `path` when the block ends well.
+
+    A file of that name is replaced in one step.
+
+    Raises:
+        UsageFault: `path` is a folder that is not empty.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        raise UsageFault("the output is there already and not empty", at=path, fix="another name, or remove it")
+    partial = path.with_name(f"{path.name}.partial")
+    _remove(partial)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def head(path: Path, size: int) -> bytes:
+    """The first `size` bytes of a file, of its content if it is a gzip stream; fewer if it is shorter.
+
+    Raises:
+        InputMissing: it cannot be read.
+        DataInvalid: no bytes, or a damaged gzip stream.
+    """
+    with opened(path) as file:
+        start = file.read(max(size, 2))
+        if not start:
+            raise DataInvalid("no bytes", reason=Reason.EMPTY, at=path)
+        if start[:2] != b"\x1f\x8b":
+            return start[:size]
+        file.seek(0)
+        found = bytearray()
+        with contextlib.suppress(StopIteration):
+            pieces = _inflated(file, path)
+            while len(found) < size:
+                found += next(pieces)
+        return bytes(found[:size])
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a file starts as gzip streams do, whatever its name says."""
+    with opened(path) as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def stored(path: Path, size: int, *, offset: int = 0, skip: int = 0, deflated: bool = False) -> NDArray[np.uint8]:
+    """`size` bytes of a file from `offset`, or, if deflated, of the zlib or gzip stream there after `skip` bytes.
+
+    Memory is taken only once the file is long enough to hold so much.
+
+    Raises:
+        InputMissing: it cannot be read.
+        DataInvalid: truncated, or a damaged stream.
+    """
+    with opened(path) as file:
+        there = max(0, os.fstat(file.fileno()).st_size - offset)
+        if there * (INFLATION if deflated else 1) < size + skip:
+            raise _short(path, there, size, deflated)
+        file.seek(offset + (0 if deflated else skip))
+        out = np.empty(size, dtype=np.uint8)
+        if not deflated:
+            done = file.readinto(out)  # type: ignore[attr-defined]
+        else:
+            done = 0
+            for piece in _inflated(file, path):
+                dropped = min(skip, len(piece))
+                skip -= dropped
+                take = min(len(piece) - dropped, size - done)
+                out[done : done + take] = np.frombuffer(piece, np.uint8, take, dropped)
+                done += take
+                if done == size and len(piece) - dropped > take:
+                    break  # more than declared follows: rubbish, or a bomb
+        if done < size:
+            raise _short(path, done, size, False)
+        return out
+
+
+def numbers(path: Path, offset: int, dtype: "np.dtype[Any]", count: int, skip: int = 0) -> NDArray[Any]:
+    """`count` numbers written as text from `offset`, after `skip` others.
+
+    Raises:
+        InputMissing: it cannot be read.
+        DataInvalid: fewer numbers are there, or something else.
+    """
+    with opened(path) as file:
+        there = max(0, os.fstat(file.fileno()).st_size - offset)
+        if there < 2 * (count + skip) - 1:  # a digit and a space each
+            raise _short(path, there, 2 * (count + skip), False)
+        file.seek(offset)
+        try:
+            found = np.fromfile(file, dtype, count + skip, sep=" ")
+        except ValueError:
+            raise DataInvalid("text that is no number among the pixels", reason=Reason.CORRUPT, at=path) from None
+    if len(found) < count + skip:
+        raise DataInvalid(f"{len(found):,} of {count + skip:,} numbers", reason=Reason.TRUNCATED, at=path)
+    return found[skip:]
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to read, or the reason why not.
+
+    Raises:
+        InputMissing: it is not there, is a folder, or may not be read.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        whose = ""
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            whose = f" (owner {status.st_uid}, mode {status.st_mode & 0o777:o})"
+        raise InputMissing(f"cannot read: {(error.strerror or 'unknown fault').lower()}{whose}", at=path) from None
+    with file:
+        yield file
+
+
+def _inflated(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The content of zlib or gzip streams, one after another, in pieces of at most 1 MiB."""
+    stream, first = zlib.decompressobj(wbits=47), True
+    data = b""
+    while True:
+        data = data or file.read(_CHUNK)
+        if not data:
+            if not first and stream.eof:
+                return
+            raise DataInvalid("the compressed stream ends early", reason=Reason.TRUNCATED, at=path)
+        if stream.eof:
+            if data[:2] != b"\x1f\x8b":
+                return
+            stream = zlib.decompressobj(wbits=47)
+        first = False
+        try:
+            piece = stream.decompress(data, _CHUNK)
+        except zlib.error as error:
+            raise DataInvalid(f"the compressed stream is damaged ({error})", reason=Reason.CORRUPT, at=path) from None
+        data = stream.unused_data if stream.eof else stream.unconsumed_tail
+        if piece:
+            yield piece
+
+
+def _short(path: Path, there: int, size: int, deflated: bool) -> DataInvalid:
+    found = f"{there:,} compressed bytes cannot hold" if deflated else f"{there:,} of"
+    return DataInvalid(f"{found} {size:,} bytes of pixels", reason=Reason.TRUNCATED, at=path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
