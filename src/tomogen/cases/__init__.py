@@ -1,0 +1,1 @@
+"""Volumes -> a prepared folder -> Batches."""
