@@ -1,0 +1,1 @@
+"""Network parts, named once for 2D and 3D."""

@@ -1,0 +1,1 @@
+"""Generative models, one file per model: its config, its own parts, and `Model`."""

@@ -1,0 +1,1 @@
+"""A recipe and prepared cases -> a run folder."""

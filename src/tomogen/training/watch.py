@@ -1,0 +1,72 @@
+"""Early words: what the log shows before the pictures do. Each criterion is one function of the log's lines.
+
+A window is `WINDOW` steps; the numbers compared are medians over windows, so that single steps say nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+WINDOW = 50
+"""Steps whose median is one number."""
+PATIENCE = 4
+"""Windows, or previews, in a row before anything is said."""
+
+COLLAPSED = 0.1
+"""Variety of the samples, as a share of that of real images."""
+STILL = 0.02
+"""Change of the critic's lead, relative to its size, that counts as none."""
+
+Lines = Sequence[Mapping[str, Any]]
+
+
+def words(losses: Lines, previews: Lines) -> dict[str, str]:
+    """What there is to say, by kind: `critic_won`, `collapsed`, `stuck`; of log lines and preview events so far."""
+    found = {"critic_won": critic_won(losses), "collapsed": collapsed(previews), "stuck": stuck(losses)}
+    return {kind: text for kind, text in found.items() if text}
+
+
+def critic_won(losses: Lines) -> str | None:
+    """The critic's lead (minus its adversarial loss) only grows: for several windows above all that was before.
+
+    In a healthy game it leaps up in the first steps, before the generator has learnt anything, and then falls.
+    """
+    leads = _leads(losses)
+    before, recent = leads[:-PATIENCE], leads[-PATIENCE:]
+    if not before or max(before) <= 0 or min(recent) < max(before) or recent[-1] < (1 + STILL) * max(before):
+        return None
+    return (
+        f"the critic is winning: its lead over the generator has grown for {PATIENCE * WINDOW} steps, from "
+        f"{max(before):.3g} to {recent[-1]:.3g}; a lower optimizer.critic.lr or fewer critic turns may help"
+    )
+
+
+def stuck(losses: Lines) -> str | None:
+    """The Wasserstein estimate has not moved for several windows while it is still far from its best."""
+    leads = _leads(losses)
+    if len(leads) <= PATIENCE or not any("critic/penalty" in line for line in losses[-1:]):
+        return None
+    recent, highest = leads[-PATIENCE - 1 :], max(leads)
+    if highest > 0 and min(recent) > 0.5 * highest and max(recent) - min(recent) < STILL * max(recent):
+        return (
+            f"the Wasserstein estimate stays at {recent[-1]:.3g} (its highest was {highest:.3g}) "
+            f"for {PATIENCE * WINDOW} steps: the generator does not gain on the critic"
+        )
+    return None
+
+
+def collapsed(previews: Lines) -> str | None:
+    """Samples from unlike noise look alike: their variety is a small share of that of real images."""
+    recent = [line["variety"] for line in previews if line["step"] > 0 and line.get("variety") is not None][-PATIENCE:]
+    if len(recent) == PATIENCE and max(recent) < COLLAPSED:
+        return (
+            f"the samples have collapsed: their variety is {recent[-1]:.1%} of that of real images, "
+            f"for {PATIENCE} previews"
+        )
+    return None
+
+
+def _leads(losses: Lines) -> list[float]:
+    """How far the critic tells real from made, a median per whole window since the first step."""
+    values = [-line["critic/adversarial"] for line in losses if line.get("critic/adversarial") is not None]
+    return [median(values[first : first + WINDOW]) for first in range(0, len(values) - WINDOW + 1, WINDOW)]
