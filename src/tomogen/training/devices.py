@@ -76,6 +76,13 @@ def quiet() -> Iterator[None]:
     logger.setLevel(before)
 
 
+def leave(fabric: Fabric) -> None:
+    """Leave the group of processes, once all have come here: its threads must not live on into Python's own end."""
+    if torch.distributed.is_initialized():
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def _strategy(name: str, device: str, processes: int) -> str | Strategy:
     if processes == 1 and name == "auto":
         return "auto"

@@ -55,7 +55,7 @@ def train(
         plan = Recipe.load(recipe, [*set, *(f"training.{key}={flags[key]}" for key in flags if flags[key] is not None)])
         cases = CaseFolder.open(data)
         # Imported once what was typed is known to be right: torch and Fabric take seconds.
-        from tomogen.training.devices import fabric_of, quiet, repeatable
+        from tomogen.training.devices import fabric_of, leave, quiet, repeatable
         from tomogen.training.start import Start
 
         with quiet(), repeatable(threads):
@@ -63,8 +63,11 @@ def train(
             fabric.launch()
             start = Start(plan, cases, Path(out), fabric, threads, command, warn)
             if dry_run:
-                return start.rehearse(resume, overwrite)
-            return start.play(resume, overwrite, tensorboard, progress)
+                result = start.rehearse(resume, overwrite)
+            else:
+                result = start.play(resume, overwrite, tensorboard, progress)
+            leave(fabric)
+            return result
     except TomogenError as error:
         if leads() or isinstance(error, OutOfSpace):
             raise

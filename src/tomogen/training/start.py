@@ -70,7 +70,6 @@ class Start:
                 torch.set_num_threads(int(start.facts["threads"]))
         board = Board(run.path / "tensorboard", session.last.step) if tensorboard and leads() else None
         session.play(board)
-        self.fabric.barrier()
         return self._result(game, session.last.step, session.last.images, session.seconds, session.last.losses)
 
     def _game(self) -> Game:

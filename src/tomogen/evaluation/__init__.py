@@ -1,0 +1,1 @@
+"""Scores: against truth, against many, against each other; each with its definition, interval and floors."""

@@ -1,0 +1,1 @@
+"""Distances between two sets of feature rows: plain functions of matrices."""
