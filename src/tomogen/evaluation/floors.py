@@ -1,0 +1,46 @@
+"""Floors: what any method beats that has learnt something, scored like it."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tomogen.evaluation.gather import Source
+from tomogen.evaluation.grids import on_grid
+from tomogen.volume import Volume
+
+BLUR = 1.0
+"""Sigma of the blurred truth in voxels: what a model gives that draws no edges."""
+
+
+def blurred(truth: NDArray[np.int16 | np.float32]) -> NDArray[np.float32]:
+    """The truth itself under a Gaussian of one voxel."""
+    image: NDArray[np.float32] = ndimage.gaussian_filter(truth.astype(np.float32), BLUR, mode="nearest")
+    return image
+
+
+class MeanScan:
+    """The mean of training scans, brought onto the grid of a truth centre on centre: a guess that sees no patient."""
+
+    def __init__(self, training: list[Source]) -> None:
+        self.training = training
+        self.of: tuple[tuple[int, ...], bytes] | None = None
+        self.mean: NDArray[np.float32] | None = None
+
+    def on(self, truth: Volume) -> NDArray[np.float32]:
+        """Mean HU `(depth, height, width)` on the grid of `truth`."""
+        key = (truth.shape, truth.affine.tobytes())
+        if self.mean is None or self.of != key:
+            total = np.zeros(truth.shape, dtype=np.float64)
+            for source in self.training:
+                total += on_grid(truth, _centred(source.read(), truth), resampled=True)[0].hu
+            self.of, self.mean = key, (total / len(self.training)).astype(np.float32)
+        return self.mean
+
+
+def _centred(scan: Volume, truth: Volume) -> Volume:
+    """The scan moved so that its middle lies on that of `truth`, its axes along the same patient directions."""
+    scan = scan.reorient(truth.orientation)
+    affine = scan.affine.copy()
+    affine[:3, :3] = truth.directions * scan.spacing
+    affine[:3, 3] = truth.centre - affine[:3, :3] @ (np.array(scan.shape) - 1) / 2
+    return Volume(scan.hu, affine, scan.acquisition)

@@ -1,0 +1,99 @@
+"""The scans under a path, each with the name and the patient that scores go by; none is read before it is needed."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tomogen import formats
+from tomogen.cases.folder import CATALOG, CaseFolder
+from tomogen.cases.scan import Finding, scan
+from tomogen.cases.split import Named, group, owner, pseudonyms, read_patients
+from tomogen.errors import DataInvalid, InputMissing, Reason
+from tomogen.formats import DEFAULT, ReadOptions
+from tomogen.progress import Progress, silent
+from tomogen.volume import Volume
+
+
+@dataclass(frozen=True)
+class Source:
+    """One scan that can be read."""
+
+    name: str
+    """As seen from the path that was given, without the ending; for a prepared case its id."""
+    patient: str
+    """Pseudonym: two scans with the same one are of the same patient, as far as CSV and headers tell."""
+    read: Callable[[], Volume]
+
+
+def gather(
+    path: str | Path,
+    *,
+    patients: str | Path | None = None,
+    split: str | None = None,
+    options: ReadOptions = DEFAULT,
+    progress: Progress = silent,
+) -> list[Source]:
+    """All CT scans under a file or folder, by name; of a folder that `prepare` made its cases (of `split`, if given).
+
+    Raises:
+        InputMissing: nothing is there.
+        DataInvalid: nothing there is a CT; or some of it is one that cannot be used, since a score over the rest
+            would be another score.
+    """
+    path = Path(path)
+    if (path / CATALOG).is_file():
+        folder = CaseFolder.open(path)
+        return [Source(case.id, case.patient, functools.partial(folder.volume, case)) for case in folder.of(split)]
+    findings = scan(path, options, progress)
+    if not findings:
+        raise InputMissing(f"no CT found in {path} (0 files)", at=path)
+    usable = [finding for finding in findings if finding.verdict == "use"]
+    broken = [finding for finding in findings if finding.verdict == "refuse" and finding.reason not in _BESIDE]
+    if broken or not usable:
+        first = (broken or findings)[0]
+        count = f"; {len(broken) - 1} more are refused" if len(broken) > 1 else ""
+        raise DataInvalid(
+            f"{first.detail}{count}",
+            reason=first.reason or Reason.NOT_CT_FILE,
+            at=first.path,
+            fix=first.fix or f"tomogen doctor {path}",
+        )
+    named = [] if patients is None else read_patients(patients, [path])
+    names = _names(path, usable)
+    found = zip(names, _patients(usable, names, named), usable, strict=True)
+    return sorted((Source(name, patient, finding.read) for name, patient, finding in found), key=lambda one: one.name)
+
+
+_BESIDE = (
+    Reason.NOT_CT_FILE, Reason.LOCALIZER, Reason.NOT_IMAGE, Reason.MODALITY, Reason.DERIVED, Reason.MASK, Reason.EMPTY,
+)  # fmt: skip
+"""What may lie beside scans without being one of them."""
+
+
+def _names(root: Path, findings: Sequence[Finding]) -> list[str]:
+    """Relative paths without endings; series that share a folder are numbered in the order of their files."""
+    names = []
+    for finding in findings:
+        place = finding.path if finding.path != root else Path(root.name)
+        relative = place.relative_to(root) if place.is_relative_to(root) else Path(place.name)
+        names.append(str(relative.with_name(formats.stem(relative))) if finding.path.is_file() else str(relative))
+    seen: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if names.count(name) > 1:
+            seen[name] = seen.get(name, 0) + 1
+            names[index] = f"{name}#{seen[name]}"
+    return names
+
+
+def _patients(findings: Sequence[Finding], names: Sequence[str], named: Sequence[Named]) -> list[str]:
+    """A pseudonym for each: scans are of one patient if CSV or header say so, each of its own otherwise."""
+    owners = [
+        owner(finding.files, finding.patient, named, voxels=name) for finding, name in zip(findings, names, strict=True)
+    ]
+    groups = group(owners)
+    called = [""] * len(findings)
+    for pseudonym, members in zip(pseudonyms(len(groups)), groups, strict=True):
+        for member in members:
+            called[member] = pseudonym
+    return called
