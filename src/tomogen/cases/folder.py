@@ -90,7 +90,7 @@ class CaseFolder:
         """The prepared cases under `path`; each volume is there and has its full length.
 
         Raises:
-            InputMissing: there is no such folder.
+            InputMissing: there is no such folder, or it is empty.
             DataInvalid: it was not made by `prepare`, was left half done, or is damaged.
         """
         path = Path(path)
@@ -261,7 +261,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     return record
 
 
-def _no_catalog(path: Path) -> DataInvalid:
+def _no_catalog(path: Path) -> InputMissing | DataInvalid:
+    if path.is_dir() and not any(path.iterdir()):
+        return InputMissing("no cases found: the folder is empty", at=path, fix=f"tomogen prepare SCANS {path}")
     if path.is_dir() and (path / PREPARATION).is_file():
         return DataInvalid(
             "these cases are half prepared",
