@@ -1,5 +1,6 @@
 """`tomogen convert` and `tomogen view`: any format to any other, and to a picture."""
 
+import errno
 import json
 import warnings
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_an_earlier_series_comes_back_when_the_new_one_is_not_written(
 ) -> None:
     tomogen.convert(source, tmp_path / "series")
 
-    def full(*_: object) -> None:
+    def full(*_: object) -> bytes:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(conversion, "_write", full)
@@ -207,3 +208,20 @@ def test_real_scans_are_drawn(ctdata: Path, tmp_path: Path) -> None:
     image = np.asarray(Image.open(tmp_path / "x.png"))
     assert made.width > 600
     assert 30 < image.mean() < 220
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_disk_is_told_with_the_file_that_found_no_room(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrapped: bool
+) -> None:
+    def full(*_: object) -> bytes:
+        error = OSError(errno.ENOSPC, "No space left on device")
+        if wrapped:
+            raise OSError("With tag (7FE0,0010) got exception") from error
+        raise error
+
+    monkeypatch.setattr("tomogen.formats.nifti._header_for", full)
+    code, out, err = run(capsys, "convert", source, tmp_path / "copy.nii")
+    assert (code, out) == (6, "")
+    assert err.splitlines()[:2] == ["error: the disk is full", f"  at: {tmp_path / 'copy.nii'}"]
+    assert not list(tmp_path.glob("copy*"))

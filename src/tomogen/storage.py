@@ -39,7 +39,10 @@ def whole(path: Path) -> Iterator[Path]:
     except BaseException as error:
         _remove(partial)
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk says what it was that found no room
+            # What found no room on a full disk; pydicom wraps the error that knows its number.
+            cause = error if error.errno or not isinstance(error.__cause__, OSError) else error.__cause__
+            if cause.errno:
+                raise OSError(cause.errno, cause.strerror, str(path)) from error
         raise
 
 
