@@ -1,0 +1,272 @@
+"""Scores: subjects (what was made, and floors) side by side, as a table, as text, as JSON."""
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tomogen import storage
+from tomogen.errors import DataInvalid, Reason, UsageFault
+from tomogen.evaluation.definition import Definition
+from tomogen.evaluation.score import Score, unlike
+from tomogen.evaluation.words import terms
+
+SCHEMA = 1
+WIDTH = 100
+"""Columns of the text."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric under one convention: the same definition for every subject that has it."""
+
+    definition: Definition
+    scores: Mapping[str, Score | None]
+    """By subject, all of them; None where a subject was not scored so."""
+
+    @property
+    def metric(self) -> str:
+        """As in the definition."""
+        return self.definition.metric
+
+    @property
+    def convention(self) -> str:
+        """As in the definition."""
+        return self.definition.convention
+
+    @property
+    def unit(self) -> str:
+        """As in the definition."""
+        return self.definition.unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What an evaluation found.
+
+    Raises:
+        DataInvalid: a subject has two scores of one metric and convention.
+    """
+
+    kind: str
+    """`pairs`, `sets` or `run`."""
+    subjects: Mapping[str, Sequence[Score]]
+    """`made`, and floors such as `floor: blurred truth`."""
+    notes: Sequence[str] = ()
+    """Sentences for the reader about the whole."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Inputs, versions, wall time."""
+
+    def __post_init__(self) -> None:
+        for subject, scores in self.subjects.items():
+            seen = set()
+            for score in scores:
+                key = _key(score)
+                if key in seen:
+                    raise DataInvalid(
+                        f"two scores of {key[0]} ({key[1]}) for {subject!r}, one expected", reason=Reason.DUPLICATE
+                    )
+                seen.add(key)
+
+    def get(self, subject: str, metric: str, convention: str = "standard") -> Score:
+        """The score of a subject.
+
+        Raises:
+            UsageFault: there is none; what there is is listed.
+        """
+        if subject not in self.subjects:
+            raise UsageFault(f"no subject {subject!r}; there are: {', '.join(self.subjects) or 'none'}")
+        for score in self.subjects[subject]:
+            if _key(score) == (metric, convention):
+                return score
+        there = ", ".join(f"{name} ({way})" for name, way in map(_key, self.subjects[subject]))
+        raise UsageFault(f"no score {metric} ({convention}) for {subject!r}; there are: {there or 'none'}")
+
+    def table(self) -> list[Row]:
+        """A row for each metric and convention, in the order of their first mention; the standard first.
+
+        Raises:
+            DataInvalid: two subjects in one row have unlike definitions; both are named, and each difference.
+        """
+        rows: dict[tuple[str, str], dict[str, Score]] = {}
+        for subject, scores in self.subjects.items():
+            for score in scores:
+                row = rows.setdefault(_key(score), {})
+                if row:
+                    first, other = next(iter(row.items()))
+                    if differences := other.definition.differences(score.definition):
+                        metric, convention = _key(score)
+                        raise unlike(f"{metric} ({convention}) of {first!r} and of {subject!r}", differences)
+                row[subject] = score
+        table = [
+            Row(next(iter(row.values())).definition, {subject: row.get(subject) for subject in self.subjects})
+            for row in rows.values()
+        ]
+        conventions = list(dict.fromkeys(row.convention for row in table))
+        return sorted(table, key=lambda row: (row.convention != "standard", conventions.index(row.convention)))
+
+    def definitions(self) -> list[str]:
+        """What the rows of the table are scores of, each said once, in the order of first use: the footnotes."""
+        return list(dict.fromkeys(terms(row.definition) for row in self.table()))
+
+    def text(self) -> str:
+        """The table, its definitions as numbered footnotes, notes and facts, within 100 columns."""
+        table = self.table()
+        footnotes = {terms: number for number, terms in enumerate(self.definitions(), 1)}
+        parts: list[str] = []
+        for convention in dict.fromkeys(row.convention for row in table):
+            rows = [row for row in table if row.convention == convention]
+            subjects = [name for name in self.subjects if any(row.scores[name] is not None for row in rows)]
+            parts += [f"{convention}\n{block}" for block in _blocks(rows, subjects, footnotes)]
+        if footnotes:
+            parts.append("\n".join(_hanging(f"[{number}] ", terms) for terms, number in footnotes.items()))
+        notes = [_hanging("* ", f"{subject}, {_label(score)}: {score.note}") for subject, score in self._noted()]
+        notes += [_hanging("- ", note) for note in self.notes]
+        if notes:
+            parts.append("\n".join(notes))
+        if self.facts:
+            parts.append("\n".join(_hanging(f"{name}: ", value) for name, value in self.facts.items()))
+        return "\n\n".join(parts)
+
+    def _noted(self) -> list[tuple[str, Score]]:
+        return [(subject, score) for subject, scores in self.subjects.items() for score in scores if score.note]
+
+    def to_json(self) -> str:
+        """As strict JSON."""
+        record = {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "subjects": {name: [score.record() for score in scores] for name, scores in self.subjects.items()},
+            "notes": list(self.notes),
+            "facts": dict(self.facts),
+        }
+        return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, at: str | Path | None = None) -> "Scores":
+        """From what `to_json` gave; `at` is the file it was read from.
+
+        Raises:
+            DataInvalid: damaged, something else, or of a schema that this version does not know.
+        """
+        try:
+            record = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise _damaged(f"not JSON ({error})", at) from None
+        if not isinstance(record, dict) or "schema" not in record:
+            raise _damaged("no `schema`: not scores as tomogen writes them", at)
+        if record["schema"] != SCHEMA:
+            raise DataInvalid(
+                f"scores of schema {record['schema']!r}; this version of tomogen reads {SCHEMA}",
+                reason=Reason.CORRUPT,
+                at=at,
+                fix="read them with the version that wrote them, or score again",
+            )
+        subjects, notes, facts = (record.get(name) for name in ("subjects", "notes", "facts"))
+        if not isinstance(record.get("kind"), str):
+            raise _damaged("`kind`: text is expected", at)
+        if not isinstance(subjects, dict) or not all(isinstance(scores, list) for scores in subjects.values()):
+            raise _damaged("`subjects`: lists of scores by name are expected", at)
+        if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+            raise _damaged("`notes`: a list of sentences is expected", at)
+        if not isinstance(facts, dict) or not all(isinstance(fact, str) for fact in facts.values()):
+            raise _damaged("`facts`: texts by name are expected", at)
+        try:
+            read = {name: tuple(Score.of_record(score) for score in scores) for name, scores in subjects.items()}
+            return cls(kind=record["kind"], subjects=read, notes=tuple(notes), facts=facts)
+        except DataInvalid as error:
+            raise DataInvalid(error.what, reason=error.reason, at=at, fix=error.fix or _FIX) from None
+
+    def write(self, path: str | Path) -> None:
+        """Write the JSON, whole or not at all; a file of that name is replaced.
+
+        Raises:
+            UsageFault: `path` is a folder that is not empty.
+        """
+        with storage.whole(Path(path)) as partial:
+            partial.write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Scores":
+        """The scores in a file.
+
+        Raises:
+            InputMissing: it is not there or cannot be read.
+            DataInvalid: as `from_json` says.
+        """
+        with storage.opened(Path(path)) as file:
+            content = file.read()
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            raise _damaged("not text in UTF-8", path) from None
+        return cls.from_json(text, at=path)
+
+
+_FIX = "score again, with --overwrite"
+
+
+def _key(score: Score) -> tuple[str, str]:
+    return score.definition.metric, score.definition.convention
+
+
+def _label(score: Score) -> str:
+    metric, convention = _key(score)
+    return metric if convention == "standard" else f"{metric} ({convention})"
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _damaged(what: str, at: str | Path | None) -> DataInvalid:
+    return DataInvalid(what, reason=Reason.CORRUPT, at=at, fix=_FIX)
+
+
+def _blocks(rows: Sequence[Row], subjects: Sequence[str], footnotes: Mapping[str, int]) -> list[str]:
+    """The rows in columns; where the subjects do not fit side by side, in several blocks."""
+    left = [["", "", *(row.metric for row in rows)], ["", "", *(row.unit for row in rows)]]
+    right = ["", "", *(f"[{footnotes[terms(row.definition)]}]" for row in rows)]
+    columns = [[*_head(name), *(_cell(row.scores[name]) for row in rows)] for name in subjects]
+    room = WIDTH - sum(_width(column) + 2 for column in (*left, right))
+    blocks: list[list[list[str]]] = [[]]
+    taken = 0
+    for column in columns:
+        if blocks[-1] and taken + _width(column) + 2 > room:
+            blocks.append([])
+            taken = 0
+        blocks[-1].append(column)
+        taken += _width(column) + 2
+    return [_aligned([*left, *block, right]) for block in blocks]
+
+
+def _head(subject: str) -> tuple[str, str]:
+    """A subject over two lines: `floor: blurred truth` as `floor:` and `blurred truth`."""
+    kind, colon, rest = subject.partition(": ")
+    return (kind + ":", rest) if colon else ("", subject)
+
+
+def _cell(score: Score | None) -> str:
+    if score is None:
+        return "-"
+    return score.figure + ("*" if score.note else "")
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(len(cell) for cell in column)
+
+
+def _aligned(columns: Sequence[Sequence[str]]) -> str:
+    columns = [column for column in columns if any(column)]
+    widths = [_width(column) for column in columns]
+    lines = (
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in zip(*columns, strict=True)
+    )
+    return "\n".join(f"  {line}" for line in lines if line)
+
+
+def _hanging(mark: str, text: str) -> str:
+    return textwrap.fill(text, WIDTH, initial_indent=mark, subsequent_indent=" " * min(len(mark), 8))
