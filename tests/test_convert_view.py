@@ -98,7 +98,7 @@ def test_an_earlier_series_comes_back_when_the_new_one_is_not_written(
 ) -> None:
     tomogen.convert(source, tmp_path / "series")
 
-    def full(*_: object) -> bytes:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(conversion, "_write", full)
@@ -214,14 +214,14 @@ def test_real_scans_are_drawn(ctdata: Path, tmp_path: Path) -> None:
 def test_a_full_disk_is_told_with_the_file_that_found_no_room(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrapped: bool
 ) -> None:
-    def full(*_: object) -> bytes:
+    def full(*_: object, **__: object) -> None:
         error = OSError(errno.ENOSPC, "No space left on device")
         if wrapped:
             raise OSError("With tag (7FE0,0010) got exception") from error
         raise error
 
-    monkeypatch.setattr("tomogen.formats.nifti._header_for", full)
-    code, out, err = run(capsys, "convert", source, tmp_path / "copy.nii")
+    monkeypatch.setattr("tomogen.formats.nifti.gzip.GzipFile", full)
+    code, out, err = run(capsys, "convert", source, tmp_path / "copy.nii.gz")
     assert (code, out) == (6, "")
-    assert err.splitlines()[:2] == ["error: the disk is full", f"  at: {tmp_path / 'copy.nii'}"]
+    assert err.splitlines()[:2] == ["error: the disk is full", f"  at: {tmp_path / 'copy.nii.gz'}"]
     assert not list(tmp_path.glob("copy*"))
