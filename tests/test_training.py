@@ -249,6 +249,39 @@ def test_an_estimate_that_does_not_move_is_stuck_unless_it_has_fallen_far() -> N
     assert watch.stuck(log(flat, penalty=False)) is None
 
 
+def judged(steps: int, sure: float, made: float) -> list[dict[str, Any]]:
+    """A log in which the discriminator's loss and the generator's move around two values, with spikes."""
+    return [
+        {
+            "step": step + 1,
+            "discriminator/real": sure / 2 * (0.5 + step % 3 / 2),
+            "discriminator/fake": 1.9 if step % 40 == 7 else sure / 2,
+            "generator/adversarial": made + (3 if step % 40 == 7 else step % 3 - 1),
+        }
+        for step in range(steps)
+    ]
+
+
+def test_a_discriminator_that_is_certain_for_long_has_won_as_in_the_published_run() -> None:
+    enough = 2 * watch.PATIENCE * watch.WINDOW
+    text = watch.words(judged(enough, 0.1, 5), [])["discriminator_won"]
+    assert "its loss is 0.1 and the generator's 5" in text
+    for remedy in ("label_smoothing", "instance_noise", "optimizer.discriminator.lr", "discriminator_norm=spectral"):
+        assert remedy in text
+    assert watch.discriminator_won(judged(enough - 1, 0.1, 5)) is None, "too early to tell"
+
+
+@pytest.mark.parametrize(("sure", "made"), [(1.39, 0.69), (0.8, 2.0), (0.1, 2.0), (1.0, 5.0)])
+def test_a_discriminator_that_errs_or_a_generator_that_is_believed_is_healthy(sure: float, made: float) -> None:
+    assert watch.words(judged(1000, sure, made), []) == {}
+
+
+def test_a_discriminator_that_was_certain_and_is_no_more_has_not_won() -> None:
+    lines = judged(600, 0.1, 5) + judged(watch.WINDOW, 1.0, 2.0)
+    assert watch.discriminator_won(lines[:600])
+    assert watch.discriminator_won(lines) is None
+
+
 def test_samples_that_stay_alike_have_collapsed() -> None:
     seen = [{"step": 10 * number, "event": "preview", "variety": 0.05} for number in range(5)]
     assert "collapsed" in (watch.collapsed(seen) or "")
@@ -265,14 +298,16 @@ def test_previews_show_volumes_upright_in_true_proportions_and_films_run_in_step
 
     volumes = torch.full((1, 1, 8, 8, 8), -1.0)
     volumes[0, 0, -1] = 1  # the highest slice: on top in the planes seen from in front and aside
-    previews.write(volumes, Window(), (6.0, 3.0, 3.0), tmp_path / "step-000000.png")
+    previews.write(previews.Shown(volumes, volumes), Window(), (6.0, 3.0, 3.0), tmp_path / "step-000000.png")
     with Image.open(tmp_path / "step-000000.png") as picture:
         grey = torch.tensor(list(picture.convert("L").get_flattened_data())).view(picture.height, picture.width)
     frontal = grey[:, int(grey.shape[1] * 0.45)]
     assert frontal.argmax() < 40, "twice as high as wide: an eighth of 128 pixels, from the top"
     assert frontal[64:128].max() < 30
     for step, level in ((2, 0.0), (10, 0.9)):
-        previews.write(torch.full((5, 1, 8, 8), level), Window(), (1.0, 1.0, 1.0), tmp_path / f"step-{step:06d}.png")
+        slices = torch.full((5, 1, 8, 8), level)
+        shown = previews.Shown(slices, slices)
+        previews.write(shown, Window(), (1.0, 1.0, 1.0), tmp_path / f"step-{step:06d}.png")
     assert previews.film(tmp_path, tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as film:
         means = []
@@ -281,6 +316,39 @@ def test_previews_show_volumes_upright_in_true_proportions_and_films_run_in_step
             means.append(sum(film.convert("L").histogram()[128:]))
     assert means == sorted(means)
     assert not previews.film(tmp_path / "nothing", tmp_path / "none.gif")
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 8)])
+def test_real_images_stand_beside_made_ones_and_only_the_last_preview_is_kept(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    from PIL import Image
+
+    real = torch.ones(4, 1, *shape)
+    for step in (0, 2):
+        shown = previews.Shown(torch.full_like(real, step / 2 - 1), real)
+        previews.write(shown, Window(), (1.0, 1.0, 1.0), tmp_path / f"step-{step:06d}.png")
+        with Image.open(tmp_path / previews.COMPARED) as both, Image.open(tmp_path / f"step-{step:06d}.png") as made:
+            half = made.width, made.height
+            right = both.crop((both.width - made.width, both.height - made.height, both.width, both.height))
+            assert list(right.get_flattened_data()) == list(made.get_flattened_data())
+            left = both.crop((0, both.height - half[1], half[0], both.height)).histogram()
+            assert left[255] > sum(left[64:255]), "the real images are white"
+            assert right.histogram()[255] < left[255] / 4
+    assert len(list(tmp_path.iterdir())) == 3
+    assert previews.film(tmp_path, tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.size == half, "the film shows the made images alone"
+
+
+def test_the_variety_of_samples_is_a_share_of_that_of_the_real_images(tmp_path: Path) -> None:
+    toy = Toy()
+    first = Batch(torch.stack([torch.full((1, 2, 2), value) for value in (-0.5, 0.5)]), {}, (1, 2))
+    seen = previews.Previews(game(toy), first)
+    assert torch.equal(seen.images().real, first.image)
+    assert seen.variety(previews.Shown(first.image / 4, first.image)) == pytest.approx(0.25)
+    assert seen.variety(previews.Shown(first.image[:1], first.image[:1])) is None
+    assert seen.variety(previews.Shown(first.image, first.image * 0)) is None
 
 
 def test_a_plot_needs_something_to_plot(tmp_path: Path) -> None:
@@ -302,7 +370,7 @@ def test_a_run_holds_all_that_comes_after_needs(tmp_path: Path) -> None:
     assert {"seconds", "memory", "critic/adversarial", "critic/penalty", "generator/adversarial"} <= set(run.log()[0])
     assert [line["step"] for line in run.events()] == [0, 2, 4, 6]
     assert sorted(path.name for path in (run.path / "checkpoints").iterdir()) == ["step-000004", "step-000006"]
-    assert len(list((run.path / "previews").iterdir())) == 4
+    assert len(list((run.path / "previews").glob("step-*.png"))) == 4
     assert (run.path / "progress.gif").exists()
     assert (run.path / "losses.png").exists()
     assert run.spacing == (4.0, 3.0, 3.0)

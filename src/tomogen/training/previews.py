@@ -1,6 +1,7 @@
 """Previews: what the model makes of the same noise as it learns, step by step, and the film of it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,16 +13,28 @@ from tomogen.storage import whole
 from tomogen.training.trainer import Game
 from tomogen.volume import Volume, affine_of
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 COUNT = {2: 16, 3: 4}
 """Images in a preview, at most, by their number of axes."""
 LEGIBLE = 128
 """Pixels along an image's longest side, at least."""
 MILLISECONDS = 200
 """Of each picture in the film."""
+COMPARED = "real-and-made.png"
+"""Beside the previews: real images and the last preview's, side by side."""
+
+
+class Shown(NamedTuple):
+    """What a preview shows: images `(count, C, *shape)` on -1..1, made and real."""
+
+    made: Tensor
+    real: Tensor
 
 
 class Previews:
-    """Fixed noise, fixed conditions, and how much the real images of the first batch vary."""
+    """Fixed noise, fixed conditions, and the real images of the first batch."""
 
     def __init__(self, game: Game, first: Batch) -> None:
         count = min(COUNT[len(game.synthesizer.shape)], len(first.image))
@@ -29,10 +42,10 @@ class Previews:
         self.game = game
         self.noise = normal(seeds, "noise", game.synthesizer.noise_shape(1)[1:])
         self.condition = {name: value[:count] for name, value in first.condition.items()}
-        self.real = _variety(first.image[:count].float())
+        self.real = first.image[:count].float().cpu()
 
-    def images(self) -> Tensor:
-        """Images `(count, C, *shape)` on -1..1 by the model as it is now. All processes take part."""
+    def images(self) -> Shown:
+        """Images by the model as it is now, and the real ones, which never change. All processes take part."""
         size = self.game.recipe.training.micro_batch or len(self.noise)
         parts = [
             self.game.generate(
@@ -41,24 +54,32 @@ class Previews:
             )
             for first in range(0, len(self.noise), size)
         ]
-        return torch.cat(parts)
+        return Shown(torch.cat(parts), self.real)
 
-    def variety(self, images: Tensor) -> float | None:
+    def variety(self, images: Shown) -> float | None:
         """How much the images differ from one another, as a share of how much real ones do; None for one image."""
-        return None if len(images) < 2 or self.real == 0 else _variety(images) / self.real
+        real = _variety(images.real)
+        return None if len(images.made) < 2 or real == 0 else _variety(images.made) / real
 
 
-def write(images: Tensor, window: Window, spacing: tuple[float, float, float], path: Path) -> None:
-    """A PNG of images on -1..1: 2D ones in a grid; of each 3D one a row of three planes; grey by the run's window."""
+def write(images: Shown, window: Window, spacing: tuple[float, float, float], path: Path) -> None:
+    """A PNG of what was made, and beside it one of the real and the made images; grey by the run's window."""
+    made = picture(images.made, window, spacing)
+    with whole(path) as partial:
+        made.save(partial, format="png")
+    both = _side_by_side({"real": picture(images.real, window, spacing), "made": made})
+    with whole(path.with_name(COMPARED)) as partial:
+        both.save(partial, format="png")
+
+
+def picture(images: Tensor, window: Window, spacing: tuple[float, float, float]) -> "Image":
+    """2D images `(count, C, *shape)` in a grid, of each 3D one a row of three planes."""
     hu = window.to_hu(images[:, 0].numpy())
     size = max(LEGIBLE, *hu.shape[1:])
     if hu.ndim == 3:
-        picture = views.grid(hu, window, tile=size)
-    else:
-        volumes = [Volume(volume, affine_of(spacing)) for volume in hu]
-        picture = views.stacked([views.three_planes(volume, window, size=size) for volume in volumes])
-    with whole(path) as partial:
-        picture.save(partial, format="png")
+        return views.grid(hu, window, tile=size)
+    volumes = [Volume(volume, affine_of(spacing)) for volume in hu]
+    return views.stacked([views.three_planes(volume, window, size=size) for volume in volumes])
 
 
 def film(folder: Path, path: Path) -> bool:
@@ -72,6 +93,20 @@ def film(folder: Path, path: Path) -> bool:
     with whole(path) as partial:
         frames[0].save(partial, format="gif", save_all=True, append_images=rest, duration=MILLISECONDS, loop=0)
     return True
+
+
+def _side_by_side(pictures: "dict[str, Image]") -> "Image":
+    """Pictures of one size, each under its name."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    head, gap = 16, 8
+    width, height = next(iter(pictures.values())).size
+    sheet = Image.new("L", (len(pictures) * (width + gap) - gap, head + height))
+    for number, (name, shown) in enumerate(pictures.items()):
+        left = number * (width + gap)
+        ImageDraw.Draw(sheet).text((left + 3, 2), name, fill=200, font=ImageFont.load_default(size=10))
+        sheet.paste(shown, (left, head))
+    return sheet
 
 
 def _variety(images: Tensor) -> float:
