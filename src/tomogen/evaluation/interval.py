@@ -1,6 +1,15 @@
 """Intervals of scores, with patients drawn again: slices and scans of one patient tell the same thing twice.
 
-Every interval is None where a side has fewer than two patients, or where a number is not finite.
+One way for all. A side is a number for each patient: the mean of its scans or, for a statistic of a whole set, the
+jackknife's pseudo-value (Tukey 1958): with `count` patients and one left out,
+`count * statistic(all) - (count - 1) * statistic(all but this)`. The spread of a side gives the error of the score
+(Efron and Stein 1981); sides of their own patients add their variances. Each end of the interval is the farther of two:
+
+- Student's, degrees of freedom after Satterthwaite (1946), which holds for a handful of patients;
+- the bootstrap-t's (Efron and Tibshirani 1993, section 12.5), which follows skewed values.
+
+Either alone covers less than it says, at few patients or at skewed values. Every interval is None where a side has
+fewer than two patients, or where a number is not finite.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,15 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tomogen.evaluation.kernel_sums import KernelSums
+
 Interval = tuple[float, float]
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 RESAMPLES = 2000
 BLOCKS = 40
-"""Most parts that a jackknife leaves out in turn; more patients than that are put together by chance."""
+"""Most parts that are left out in turn; more patients than that are put together by chance (Shao and Wu 1989)."""
+UNITS = 200
+"""Most patients of a side that are drawn again one by one for a kernel; more are drawn in so many parts."""
 _AT_ONCE = 2**22
 """Numbers drawn at a time: 32 MB."""
+_ROUNDING = 1e-12
+"""A spread that is so much smaller than the values is none."""
 
 
 def of_means(
@@ -25,35 +40,27 @@ def of_means(
 ) -> Interval | None:
     """Interval of the mean over patients of the mean over a patient's scans.
 
-    Each end is the farther of two: the bootstrap-t's (Efron and Tibshirani 1993, section 12.5), which follows skewed
-    values, and Student's, which holds where a handful of patients give the bootstrap too few samples to draw from.
     NaN are left out. An infinite value, the PSNR of a scan equal to its truth, leaves no interval: None.
     """
-    means = _by_patient(np.asarray(values, dtype=np.float64), patients)
-    if len(means) < 2 or not np.isfinite(means).all():
-        return None
-    mean, error = means.mean(), means.std(ddof=1) / np.sqrt(len(means))
-    if error <= _ROUNDING * np.abs(means).max():
-        return float(means.min()), float(means.max())
-    student = stats.t.ppf((1 + level) / 2, len(means) - 1)
-    low, high = _quantiles(_drawn(means, error, np.random.default_rng(seed)), level)
-    return float(mean - error * max(student, high)), float(mean + error * max(student, -low))
+    numbers = np.asarray(values, dtype=np.float64)
+    told = ~np.isnan(numbers)
+    owner = _owners(np.asarray(patients, dtype=str)[told])
+    means = np.bincount(owner, numbers[told]) / np.bincount(owner)
+    return _around(float(np.mean(means)) if means.size else np.nan, [means], level, seed)
 
 
 def of_statistic(
     statistic: Callable[[Rows], float], groups: Sequence[str], *, level: float = 0.95, seed: int = 0
 ) -> Interval | None:
-    """Interval of a smooth statistic of rows; `groups` names each row's patient, `statistic` takes the rows kept.
+    """Interval of a smooth statistic of rows: `statistic` takes the rows kept, `groups` names each row's patient.
 
-    Patients are left out in turn, in at most `BLOCKS` parts: the jackknife's variance (Efron and Stein 1981;
-    parts of several patients: Shao and Wu 1989) with Student's quantiles. What is made from the very patients it is
-    held against is one sample, not two: give both as rows of one statistic.
+    The interval is for what the statistic is on average over as many patients: the bias that a Frechet distance of
+    few rows has stays in it. Scans made from the patients that they are held against are no sample of their own: give
+    both as rows of one statistic.
     """
     parts = _parts(groups, seed)
-    if len(parts) < 2:
-        return None
-    variance = _jackknife([statistic(kept) for kept in _kept(parts)])
-    return _around(statistic(np.arange(len(groups))), [(variance, len(parts) - 1)], level)
+    whole = float(statistic(np.arange(len(groups))))
+    return _around(whole, [_pseudo(whole, [statistic(kept) for kept in _kept(parts)])], level, seed)
 
 
 def of_two_samples(
@@ -64,82 +71,119 @@ def of_two_samples(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval | None:
-    """Interval of a smooth statistic of real and made rows, drawn independently: `of_statistic` on each side.
+    """Interval of a smooth statistic of real and made rows, each side drawn by itself; else as `of_statistic`.
 
-    The variances of the sides add; degrees of freedom after Satterthwaite (1946). Samples of a model that belong to
-    no patient are a group each.
+    Samples of a model that belong to no patient are a group each.
     """
     real, made = np.arange(len(real_groups)), np.arange(len(made_groups))
-    real_parts, made_parts = _parts(real_groups, seed), _parts(made_groups, seed)
-    if min(len(real_parts), len(made_parts)) < 2:
+    whole = float(statistic(real, made))
+    of_real = _pseudo(whole, [statistic(kept, made) for kept in _kept(_parts(real_groups, seed))])
+    of_made = _pseudo(whole, [statistic(real, kept) for kept in _kept(_parts(made_groups, seed))])
+    return _around(whole, [of_real, of_made], level, seed)
+
+
+def of_pairs_kernel(
+    real: Floats,
+    made: Floats,
+    across: Floats,
+    real_groups: Sequence[str],
+    made_groups: Sequence[str],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval | None:
+    """Interval of the unbiased squared MMD, KID among them, from kernel matrices (n, n), (m, m) and (n, m).
+
+    The score is the mean over pairs of unlike rows of each side, less twice the mean across (Gretton et al. 2012,
+    equation 3). Resamples of the patients go through the same mean; a row and its copy are no pair, which would
+    raise every resample above the score.
+    """
+    sides = [_owners(groups, most=UNITS, seed=seed) for groups in (real_groups, made_groups)]
+    counts = [len(np.bincount(side)) for side in sides]
+    if min(counts) < 2:
         return None
-    of_real = _jackknife([statistic(kept, made) for kept in _kept(real_parts)])
-    of_made = _jackknife([statistic(real, kept) for kept in _kept(made_parts)])
-    return _around(statistic(real, made), [(of_real, len(real_parts) - 1), (of_made, len(made_parts) - 1)], level)
+    sums = KernelSums(real, made, across, *sides)
+    values, variances = sums.mmd(np.ones((1, counts[0])), np.ones((1, counts[1])))
+    rng = np.random.default_rng(seed)
+    again, spread = sums.mmd(_multiplicities(counts[0], rng), _multiplicities(counts[1], rng))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = (again - values[0]) / np.sqrt(spread.sum(axis=0))
+    return _ends(float(values[0]), variances[:, 0].tolist(), counts, drawn, sums.scale, level)
 
 
-_ROUNDING = 1e-12
-"""A spread that is so much smaller than the values is none."""
-
-
-def _by_patient(values: Floats, patients: Sequence[str]) -> Floats:
-    """The mean of each patient's values that are no NaN; patients without any are left out."""
-    told = ~np.isnan(values)
-    _, owner = np.unique(np.asarray(patients, dtype=str)[told], return_inverse=True)
-    means: Floats = np.bincount(owner, values[told]) / np.bincount(owner)
-    return means
-
-
-def _drawn(means: Floats, error: float, rng: np.random.Generator) -> Floats:
-    """Student's t of resamples of the patients about their mean; what has no spread is left out."""
-    count = len(means)
-    found = []
-    for start in range(0, RESAMPLES, step := max(1, _AT_ONCE // count)):
-        again = means[rng.integers(count, size=(min(step, RESAMPLES - start), count))]
-        spread = again.std(axis=1, ddof=1) / np.sqrt(count)
-        spread[spread <= _ROUNDING * error] = np.nan
-        found.append((again.mean(axis=1) - means.mean()) / spread)
-    return np.concatenate(found)
-
-
-def _quantiles(drawn: Floats, level: float) -> tuple[float, float]:
-    """Lower and upper quantile of what could be drawn; 0 where nothing could."""
-    drawn = drawn[np.isfinite(drawn)]
-    if not drawn.size:
-        return 0.0, 0.0
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _owners(groups: Sequence[str] | NDArray[np.str_], *, most: int | None = None, seed: int = 0) -> Rows:
+    """The number of each row's patient, from 0; patients beyond `most` share numbers, by chance and evenly."""
+    owner = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
+    count = int(owner.max(initial=-1)) + 1
+    if most is None or count <= most:
+        return owner
+    shared: Rows = (np.random.default_rng(seed).permutation(count) % most)[owner]
+    return shared
 
 
 def _parts(groups: Sequence[str], seed: int) -> list[Rows]:
-    """Rows of each patient; of more than `BLOCKS` patients, of so many parts of nearly equal numbers of them."""
-    _, owner = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    count = int(owner.max(initial=-1)) + 1
-    if count > BLOCKS:
-        part = np.random.default_rng(seed).permutation(count) % BLOCKS
-        owner, count = part[owner], BLOCKS
-    return [np.flatnonzero(owner == number) for number in range(count)]
+    """Rows of each patient, or of each of `BLOCKS` parts of the patients."""
+    owner = _owners(groups, most=BLOCKS, seed=seed)
+    return [np.flatnonzero(owner == number) for number in range(int(owner.max(initial=-1)) + 1)]
 
 
 def _kept(parts: Sequence[Rows]) -> list[Rows]:
-    """All rows but those of one part, in order, for each part."""
-    rows = sum(len(part) for part in parts)
-    return [np.setdiff1d(np.arange(rows), part, assume_unique=True) for part in parts]
+    """All rows but those of one part, in order, for each part; nothing where there is only one."""
+    rows = np.arange(sum(len(part) for part in parts))
+    return [np.setdiff1d(rows, part, assume_unique=True) for part in parts] if len(parts) > 1 else []
 
 
-def _jackknife(left_out: Sequence[float]) -> float:
-    """Variance of a statistic from its values with one part left out (Efron and Stein 1981, equation 1.3)."""
-    values = np.asarray(left_out, dtype=np.float64)
-    return float((len(values) - 1) * values.var())
+def _pseudo(whole: float, left_out: Sequence[float] | Floats) -> Floats:
+    """Pseudo-values of a statistic from its values with one part left out."""
+    count = len(left_out)
+    return count * whole - (count - 1) * np.asarray(left_out, dtype=np.float64)
 
 
-def _around(value: float, sides: Sequence[tuple[float, int]], level: float) -> Interval | None:
-    """Student's interval from the variance and the degrees of freedom of each side."""
-    variance = sum(one for one, _ in sides)
-    if not (np.isfinite(value) and np.isfinite(variance)):
+def _around(value: float, sides: Sequence[Floats], level: float, seed: int) -> Interval | None:
+    """The interval about a value, from the numbers of the patients of each side."""
+    if min(len(side) for side in sides) < 2 or not all(np.isfinite(side).all() for side in sides):
         return None
-    if variance == 0:
-        return float(value), float(value)
-    freedom = variance**2 / sum(one**2 / degrees for one, degrees in sides)
-    half = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(variance))
-    return float(value) - half, float(value) + half
+    variances = [float(side.var(ddof=1)) / len(side) for side in sides]
+    drawn = _drawn(sides, np.random.default_rng(seed))
+    scale = max(float(np.abs(side).max()) for side in sides)
+    return _ends(value, variances, [len(side) for side in sides], drawn, scale, level)
+
+
+def _ends(
+    value: float, variances: Sequence[float], counts: Sequence[int], drawn: Floats, scale: float, level: float
+) -> Interval | None:
+    """The farther of Student's and the bootstrap-t's ends; `drawn` are Student's t of resamples.
+
+    `variances` and `counts` are of each side, `scale` is the size of the numbers that were averaged.
+    """
+    error = float(np.sqrt(sum(variances)))
+    if not (np.isfinite(value) and np.isfinite(error)):
+        return None
+    if error <= _ROUNDING * scale:
+        return value, value
+    degrees = sum(variances) ** 2 / sum(one**2 / (count - 1) for one, count in zip(variances, counts, strict=True))
+    student = float(stats.t.ppf((1 + level) / 2, degrees))
+    drawn = drawn[np.isfinite(drawn)]  # resamples of one patient alone have no spread
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if drawn.size else (0.0, 0.0)
+    return value - error * max(student, float(high)), value + error * max(student, -float(low))
+
+
+def _multiplicities(count: int, rng: np.random.Generator) -> Floats:
+    """How often each patient is in each resample (resamples, count)."""
+    return rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(np.float64)
+
+
+def _drawn(sides: Sequence[Floats], rng: np.random.Generator) -> Floats:
+    """Student's t of resamples of each side's patients about the sides' means; NaN or infinite without a spread."""
+    off, variance = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
+    for side in sides:
+        count = len(side)
+        step = max(1, _AT_ONCE // count)
+        for start in range(0, RESAMPLES, step):
+            some = slice(start, min(start + step, RESAMPLES))
+            again = side[rng.integers(count, size=(some.stop - start, count))]
+            off[some] += again.mean(axis=1) - side.mean()
+            spread = again.var(axis=1, ddof=1) / count
+            variance[some] += np.where(spread <= _ROUNDING * side.var(), 0, spread)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return off / np.sqrt(variance)
