@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tomogen.evaluation.local import Edges, Floats, moments
 
 SLAB = 8_000_000
-"""Windows of one slab: about 1 GB at work, whatever the scan's size. A slab carries a window's width of slices twice."""
+"""Windows of one slab: about 1 GB at work, whatever the scan's size. Slabs share a window's width of slices."""
 
 WANG_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, the finest first (Wang, Simoncelli, Bovik 2003, section 3.2)."""
@@ -130,6 +130,18 @@ def pyramid(
         if scale:
             x, y, change = halved(x, change), halved(y, change), floats
         yield x, y, change
+
+
+def first_weights(scales: int) -> list[float]:
+    """The first of the five weights divided by their sum, for volumes too small for all; all five as they are."""
+    weights = WANG_WEIGHTS[:scales]
+    return list(weights) if scales == len(WANG_WEIGHTS) else [weight / sum(weights) for weight in weights]
+
+
+def single(weights: Sequence[float]) -> list[float]:
+    """Weights as float32 holds them."""
+    rounded: list[float] = np.asarray(weights, np.float32).astype(np.float64).tolist()
+    return rounded
 
 
 def product(terms: Sequence[float], weights: Sequence[float]) -> float:

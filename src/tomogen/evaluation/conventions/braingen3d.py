@@ -13,16 +13,16 @@ scale (the original raises), and a negative mean no power: NaN.
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
+from numpy.typing import NDArray
 
 from tomogen.evaluation.definition import Definition
-from tomogen.evaluation.local import gaussian
+from tomogen.evaluation.local import Floats, gaussian
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import NOTHING, WANG_WEIGHTS, Change, floats, means, product, pyramid, unit
+from tomogen.evaluation.similarity import NOTHING, WANG_WEIGHTS, Change, floats, means, product, pyramid, single, unit
 
-WEIGHTS = np.float32(WANG_WEIGHTS).astype(float).tolist()
+WEIGHTS = single(WANG_WEIGHTS)
 TAPS = 13
 SHORTEST = 16
 """Voxels of an axis that is halved four times."""
@@ -35,8 +35,8 @@ define = partial(
     parameters={"window": "Gaussian, sigma 1.5", "taps": TAPS, "covariance": "population", "peak": 1, "scales": 5},
 )
 _DEPARTS = (
-    "Values span 2 and the constants are for a range of 1; Gaussian windows have 13 taps, reach over reflected edges and count "
-    "there"
+    "Values span 2 and the constants are for a range of 1; Gaussian windows have 13 taps, reach over reflected edges "
+    "and count there"
 )
 
 
@@ -58,7 +58,7 @@ class Scales(NamedTuple):
         return product([*self.contrast[:-1], self.ssim[-1]], WEIGHTS)
 
 
-def signed_unit(hu: HU) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def signed_unit(hu: NDArray[Any]) -> Floats:
     """HU clipped to [-1024, 3000] and mapped to [-1, 1]."""
     return 2 * unit(-1024, 3000)(hu) - 1
 

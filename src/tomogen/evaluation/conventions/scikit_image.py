@@ -173,9 +173,7 @@ def _errors(pair: Pair) -> Iterator[Reading]:
         peak_signal_noise_ratio(truth, made, data_range=2500, change=offset(*_NARROW)),
     )
     voxels = partial(define, better="lower", departs="HU are not clipped.")
-    yield Reading(
-        voxels(metric="mse_raw", unit="HU^2", reduction="mean over voxels"), mean_squared_error(truth, made)
-    )
+    yield Reading(voxels(metric="mse_raw", unit="HU^2", reduction="mean over voxels"), mean_squared_error(truth, made))
     yield Reading(
         voxels(
             metric="nrmse_euclidean_raw",

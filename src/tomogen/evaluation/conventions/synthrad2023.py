@@ -104,7 +104,7 @@ def _scores(pair: Pair, mask: Mask, mask_name: str) -> Iterator[Reading]:
         _define(
             metric=f"ssim{ending}", better="higher", range=clipped, mask=mask_name, reduction="mean over windows",
             parameters={"window": "uniform", "taps": 7, "covariance": "sample", "peak": PEAK},
-            departs=_sentence("takes 7^3 uniform windows and sample covariance instead of Gaussian ones", over, outside),
+            departs=_sentence("takes 7^3 uniform windows and sample covariance", over, outside),
         ),
         ssim(pair.truth, pair.made, mask),
     )  # fmt: skip

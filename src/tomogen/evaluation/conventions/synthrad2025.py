@@ -6,8 +6,8 @@ C2 = (.03 * 4024)^2, C3 = C2 / 2), each clipped at 0, and averages l^w c^w s^w o
 the product over scales is the score. An axis shorter than 97 is padded to 97 by its edge voxels. Between scales: a box
 of 2^3 that averages voxels i - 1 and i, with zero before the first, and every second voxel of it and of the mask.
 
-It departs from Wang, Simoncelli, Bovik 2003: luminance at every scale, not only at the coarsest (the code overwrites the
-weights before the test that would choose); powers of each voxel, not of the mean; uniform windows and sample
+It departs from Wang, Simoncelli, Bovik 2003: luminance at every scale, not only at the coarsest (the weights are
+overwritten before the test that would choose); powers of each voxel, not of the mean; uniform windows and sample
 covariance; contrast and structure clipped apart. Without a mask the shipped method fails.
 """
 
@@ -174,9 +174,9 @@ def _errors(pair: Pair, mask: Mask | None, mask_name: str) -> Iterator[Reading]:
 
 def _structure(pair: Pair) -> Iterator[Reading]:
     departs = (
-        "Luminance at every scale and not only at the coarsest; powers of each voxel before the mean; 7^3 uniform windows, "
-        "sample covariance; contrast and structure clipped apart; axes padded to 97; halving by a box of 2^3 with zero "
-        "before the first voxel"
+        "Luminance at every scale and not only at the coarsest; powers of each voxel before the mean; 7^3 uniform "
+        "windows, sample covariance; contrast and structure clipped apart; axes padded to 97; halving by a box of 2^3 "
+        "with zero before the first voxel"
     )
     masked = pair.mask is not None
     equalised = "; outside the mask -1024 HU in both" if masked else ""

@@ -1,10 +1,10 @@
 """As torchmetrics scores a pair (1.9.0, `torchmetrics.functional.image`), under settings that people use; in float64.
 
 SSIM: the volume is mirrored at its edges (the edge voxel not repeated) and the whole map is averaged, so the border
-counts. A Gaussian has the 11 taps that sigma 1.5 gives. `data_range=None` takes the larger of the two volumes' max - min.
-A tuple clips to itself but takes its lower end from nothing, so luminance sees negative numbers. MS-SSIM: mean
-contrast-structure of each scale without the border, and SSIM of the last with it, each clipped at 0, to the power of
-float32 weights; between scales means of 2^3 voxels, an odd last plane dropped. PSNR goes through float32 constants:
+counts. A Gaussian has the 11 taps that sigma 1.5 gives. `data_range=None` takes the larger of the two volumes'
+max - min. A tuple clips to itself but takes its lower end from nothing, so luminance sees negative numbers. MS-SSIM:
+mean contrast-structure of each scale without the border, and SSIM of the last with it, each clipped at 0, to the power
+of float32 weights; between scales means of 2^3 voxels, an odd last plane dropped. PSNR goes through float32 constants:
 2e-6 dB off. Where it raises for a volume too small, NaN stands here.
 """
 
@@ -19,8 +19,17 @@ from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import Floats, gaussian, uniform
 from tomogen.evaluation.pair import HU, Pair, Reading
 from tomogen.evaluation.similarity import (
-    WANG_WEIGHTS, Change, floats, means, product, pyramid, slabs, unit,
-)  # fmt: skip
+    WANG_WEIGHTS,
+    Change,
+    first_weights,
+    floats,
+    means,
+    product,
+    pyramid,
+    single,
+    slabs,
+    unit,
+)
 
 define = partial(Definition, convention="torchmetrics")
 
@@ -60,7 +69,7 @@ def multiscale(
             terms.append(structural_similarity(x, y, weights, data_range, still))
         else:
             terms.append(means(x, y, weights, data_range, change=still).contrast)
-    return product([float(np.maximum(term, 0)) for term in terms], np.float32(betas).astype(float).tolist())
+    return product([float(np.maximum(term, 0)) for term in terms], single(betas))
 
 
 def peak_signal_noise_ratio(mse: float, data_range: float) -> float:
@@ -68,12 +77,6 @@ def peak_signal_noise_ratio(mse: float, data_range: float) -> float:
     with np.errstate(divide="ignore"):
         nepers = float(np.float32(2) * np.log(np.float32(data_range))) - float(np.log(np.float64(mse)))
     return nepers * float(np.float32(10) / np.log(np.float32(10)))
-
-
-def first(scales: int) -> list[float]:
-    """The first weights of the five, divided by their sum: for volumes too small for all."""
-    total = sum(WANG_WEIGHTS[:scales])
-    return [weight / total for weight in WANG_WEIGHTS[:scales]]
 
 
 class Way(NamedTuple):
@@ -97,7 +100,7 @@ WAYS = {
     "ssim_uniform7_clip4024": Way(uniform(7), _FULL, f"{_BORDER}; takes 7^3 uniform windows."),
     "ssim_gauss_clip4024_data_range_none": Way(
         gaussian(1.5, 11), _FULL,
-        f"{_BORDER}; the data range is the larger max - min of the two: the same error scores otherwise in another scan.",
+        f"{_BORDER}; the data range is the larger max - min of the two, so the same error scores otherwise elsewhere.",
         data_range=None,
     ),
     "ssim_gauss_hu_tuple_range": Way(
@@ -108,7 +111,8 @@ WAYS = {
         gaussian(1.5, 11), _NARROW, f"{_BORDER}; clips to [-1024, 1476] HU, data range 2500."
     ),
     "ms_ssim_gauss_3scales_clip4024": Way(
-        gaussian(1.5, 11), _FULL, f"{_ENDS}; takes three scales, their weights divided by their sum.", betas=first(3)
+        gaussian(1.5, 11), _FULL, f"{_ENDS}; takes three scales, their weights divided by their sum.",
+        betas=first_weights(3),
     ),
     "ms_ssim_uniform3_5scales_clip4024": Way(
         uniform(3), _FULL, f"{_ENDS}; takes uniform windows of 3^3 voxels.", betas=WANG_WEIGHTS

@@ -2,9 +2,9 @@
 
 HU clipped to [-1024, 3000] and mapped to [0, 1]; K1 = .01, K2 = .03. Gaussian windows of sigma 1.5 and 11 taps, windows
 wholly inside, population covariance (sample covariance where the name says so). MS-SSIM is the product over scales of
-mean(cs)^w, with SSIM instead of cs at the last scale (equation 7 of 2003, luminance at the coarsest scale alone); between
-scales means of 2^3 voxels, an odd last plane dropped. With three scales the first three weights are divided by their sum.
-NaN where a scale is smaller than its window, or a mean of cs is negative, which has no such power.
+mean(cs)^w, with SSIM instead of cs at the last scale (equation 7 of 2003, luminance at the coarsest scale alone);
+between scales means of 2^3 voxels, an odd last plane dropped. Three scales take the first three weights divided by
+their sum. NaN where a scale is smaller than its window, or a mean of cs is negative, which has no such power.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import Floats, gaussian, uniform
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import WANG_WEIGHTS, Means, means, product, pyramid, unit
+from tomogen.evaluation.similarity import Means, first_weights, means, product, pyramid, unit
 
 define = partial(Definition, convention="wang2003", better="higher", range=(-1024.0, 3000.0))
 
@@ -33,9 +33,7 @@ def by_scale(truth: HU, made: HU, weights: Floats, scales: int) -> list[Means]:
 
 def ms_ssim(scales: Sequence[Means]) -> float:
     """The product over scales of mean(cs)^w, with SSIM at the last; NaN where a mean is negative."""
-    total = sum(WANG_WEIGHTS[: len(scales)])
-    exponents = [weight / total for weight in WANG_WEIGHTS[: len(scales)]] if len(scales) < 5 else WANG_WEIGHTS
-    return product([*(one.contrast for one in scales[:-1]), scales[-1].ssim], exponents)
+    return product([*(one.contrast for one in scales[:-1]), scales[-1].ssim], first_weights(len(scales)))
 
 
 class Way(NamedTuple):
