@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 from tomogen.errors import DataInvalid, Reason
 from tomogen.evaluation.distances.rows import Rows, checked
@@ -76,5 +77,5 @@ def _root(rows: Rows) -> Rows:
     centred = (rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1)
     if len(rows) <= rows.shape[1]:
         return centred
-    triangle: Rows = np.linalg.qr(centred, mode="r")
-    return triangle
+    (triangle,) = linalg.qr(centred, mode="r", overwrite_a=True, check_finite=False)
+    return np.asarray(triangle[: rows.shape[1]], dtype=np.float64)

@@ -10,7 +10,11 @@ order: threads, batches, bands, instruction sets and libraries change nothing.
 """
 
 import hashlib
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,14 +45,18 @@ SHIFTS = {2: (6, 4, 5, 5), 3: (7, 5, 5, 6)}
 CAP = 2**13 - 1
 """What a map holds at most."""
 
+TEXTURE_GAIN, TEXTURE_CAP = 8, 2**10 - 1
+"""Of the filters without mean, every second of the first layer: turned up, and capped at what noise of about 40 HU
+gives. So the grain of soft tissue counts beside the edges of bone and lung, which are ten times as strong."""
+
 _EXACT = 2**24
 """Whole numbers below this are exact in float32, and so is each of their sums."""
 
 _STEP = 8
 """Voxels between neighbours of the last map, and from a voxel to the furthest that it hears of there."""
 
-_VOXELS = 2**22
-"""Voxels taken at once: a band of a large volume, or many small images."""
+_VOXELS = 900_000
+"""Voxels of a tile, halo and all. Its largest tensors stay below 32 MB: glibc gives back larger ones each time."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class RandomConv:
                 drawn = drawn % 255 - 127
                 for number in range(0, out, 2):
                     drawn[number] = _without_mean(drawn[number])
+                drawn[drawn.reshape(out, -1).sum(axis=1) < 0] *= -1  # a negative sum would see air alone
             else:
                 drawn = drawn * 7 // 256 - 3
             largest = HIGH - LOW if layer == 0 else CAP
@@ -106,8 +115,10 @@ class RandomConv:
     def __call__(self, images: "NDArray[Any]") -> NDArray[np.float64]:
         """Rows `(n, 210)` of images in HU, `(n, height, width)` or `(n, depth, height, width)`.
 
-        First mean and spread of the HU above -1024 (in 1024 HU), then of the maps of each layer (in 1024 counts).
-        Memory stays below about 1 GB: volumes go through in bands with the halo that makes them one.
+        First the mean of HU + 1024 and of the maps of each layer, then their standard deviations: all divided by 1024,
+        and the root taken, so that weak maps have a say beside strong ones.
+        Large images go through in tiles with the halo that makes them one, as many at a time as torch has threads, at
+        about 0.2 GB each.
 
         Raises:
             DataInvalid: another number of axes, fewer than 8 voxels along one, NaN or infinity.
@@ -117,66 +128,108 @@ class RandomConv:
             axes = "(n, height, width)" if self.dims == 2 else "(n, depth, height, width)"
             raise DataInvalid(f"{self.name} takes {axes}, not {images.shape}", reason=Reason.DIMENSIONS)
         if min(images.shape[1:]) < LEAST:
-            raise DataInvalid(f"{images.shape[1:]} voxels; {self.name} takes {LEAST} or more", reason=Reason.TOO_SMALL)
+            shape = " x ".join(str(size) for size in images.shape[1:])
+            raise DataInvalid(
+                f"{shape} voxels; {self.name} takes {LEAST} or more along each axis", reason=Reason.TOO_SMALL
+            )
         if self.dims == 2:
             images = images[:, None]
-        rows = np.empty((len(images), self.width))
-        step = max(1, _VOXELS // int(np.prod(images.shape[1:])))
+        sums: NDArray[Any] = np.zeros((2, len(images), self.width // 2), dtype=object)
+        voxels = np.zeros(self.width // 2, dtype=object)
+        filters = [torch.from_numpy(layer.astype(np.float32)) for layer in self.weights]
+        tiles = list(_tiles(images.shape))
+        with _coarse_threads(len(tiles)) as spread:
+            for tile, (found, pooled) in zip(
+                tiles, spread(lambda tile: self._sums(images, tile, filters), tiles), strict=True
+            ):
+                sums[:, tile.images] += found
+                if tile.images.start == 0:
+                    voxels += pooled
+        # In Python's whole numbers: nothing cancels where a map is constant.
+        mean = (sums[0] / voxels).astype(np.float64)
+        spread_of = np.sqrt(((voxels * sums[1] - sums[0] ** 2) / voxels**2).astype(np.float64))
+        return np.sqrt(np.concatenate([mean, spread_of], axis=1) / 1024)
+
+    def _sums(self, images: "NDArray[Any]", tile: "_Tile", filters: list[Tensor]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Of one tile: sums of the maps and of their squares `(2, images, maps)`, and voxels of each map."""
+        sums: list[NDArray[np.float64]] = []
+        voxels = []
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-            filters = [torch.from_numpy(layer.astype(np.float32)) for layer in self.weights]
-            for start in range(0, len(images), step):
-                rows[start : start + step] = self._rows(images[start : start + step], filters)
-        return rows
-
-    def _rows(self, images: "NDArray[Any]", filters: list[Tensor]) -> NDArray[np.float64]:
-        """Rows of images `(n, depth, height, width)` that go through together."""
-        sums: NDArray[Any] = np.zeros((len(images), self.width // 2), dtype=object)
-        squares, voxels = sums.copy(), sums[0].copy()
-        for band, halo in self._bands(images):
-            first = 0
-            for maps in self._maps(band, filters, halo):
-                last = first + maps.shape[1]
-                for channel in range(first, last):
-                    values = maps[:, channel - first].double().flatten(1)
-                    sums[:, channel] += [int(total) for total in values.sum(dim=1)]
-                    squares[:, channel] += [int(total) for total in values.square_().sum(dim=1)]
-                voxels[first:last] += maps[0, 0].numel()
-                first = last
-        # In Python's integers: nothing cancels where a map is constant.
-        mean = (sums / voxels).astype(np.float64)
-        spread = np.sqrt(((voxels * squares - sums * sums) / (voxels * voxels)).astype(np.float64))
-        return np.concatenate([mean, spread], axis=1) / 1024
-
-    def _bands(self, images: "NDArray[Any]") -> Iterator[tuple[Tensor, tuple[int, int]]]:
-        """Bands `(n, 1, depth, height, width)` along depth, and the planes of halo before and behind each."""
-        depth = images.shape[1]
-        size = max(1, _VOXELS // (images[:, 0].size * _STEP)) * _STEP if self.dims == 3 else depth
-        for start in range(0, depth, size):
-            before = min(start, _STEP)
-            stop = min(start + size, depth)
-            behind = min(depth - stop, _STEP)
-            band = torch.from_numpy(images[:, start - before : stop + behind].astype(np.float32))[:, None]
-            if not torch.isfinite(band).all():
+            hu = torch.from_numpy(images[(tile.images, *tile.space)].astype(np.float32))[:, None]
+            if not torch.isfinite(hu).all():
                 raise DataInvalid("NaN or infinity among the HU", reason=Reason.NOT_FINITE)
-            yield band.clamp_(LOW, HIGH).round_() - LOW, (before, behind)
+            for maps, step in self._maps(hu.clamp_(LOW, HIGH).round_() - LOW, filters):
+                inner = tile.inner(maps, step)
+                for channel in range(inner.shape[1]):
+                    values = inner[:, channel].double().flatten(1)
+                    sums.append(np.stack([values.sum(dim=1).numpy(), values.square_().sum(dim=1).numpy()]))
+                    voxels.append(values.shape[1])
+        return np.stack(sums, axis=2).astype(np.int64).astype(object), np.array(voxels, dtype=object)
 
-    def _maps(self, band: Tensor, filters: list[Tensor], halo: tuple[int, int]) -> Iterator[Tensor]:
-        """The HU and the maps of each layer `(n, channels, depth, height, width)`, the halo cut off."""
-        x, step = band, 1
-        yield _inner(x, halo, step)
-        along = int(self.dims == 3)
-        for weight, stride, shift in zip(filters, STRIDES, SHIFTS[self.dims], strict=True):
+    def _maps(self, hu: Tensor, filters: list[Tensor]) -> Iterator[tuple[Tensor, int]]:
+        """HU above the lowest `(n, 1, depth, height, width)`, then the maps of each layer; and their step in voxels."""
+        yield hu, 1
+        x, step, along = hu, 1, int(self.dims == 3)
+        for layer, (weight, stride, shift) in enumerate(zip(filters, STRIDES, SHIFTS[self.dims], strict=True)):
             x = F.pad(x, (1, 1, 1, 1, along, along), mode="replicate")
             x = F.conv3d(x, weight, stride=(stride if along else 1, stride, stride))
+            if layer == 0:
+                x[:, ::2].mul_(TEXTURE_GAIN).clamp_(max=TEXTURE_CAP * 2**shift)
             x = x.mul_(2.0**-shift).round_().clamp_(0, CAP)
             step *= stride
-            yield _inner(x, halo, step)
+            yield x, step
 
 
-def _inner(maps: Tensor, halo: tuple[int, int], step: int) -> Tensor:
-    """Without the planes that only serve their neighbours."""
-    before, behind = halo[0] // step, halo[1] // step
-    return maps[:, :, before : maps.shape[2] - behind]
+@dataclass(frozen=True)
+class _Tile:
+    """A part of some images, and how much of it only serves its neighbours."""
+
+    images: slice
+    space: tuple[slice, ...]
+    inside: tuple[slice, ...]
+    """Within `space`: what no other tile has."""
+
+    def inner(self, maps: Tensor, step: int) -> Tensor:
+        """Maps `(n, channels, *space)` without the halo."""
+        cut = (slice(part.start // step, -(-part.stop // step)) for part in self.inside)
+        return maps[(slice(None), slice(None), *cut)]
+
+
+def _tiles(shape: tuple[int, ...]) -> Iterator[_Tile]:
+    """Tiles of images `(n, depth, height, width)`, of equal size along each axis as near as steps of 8 allow."""
+    sides, left = [0, 0, 0], float(_VOXELS)
+    for rank, axis in enumerate(sorted(range(3), key=lambda axis: shape[axis + 1])):
+        most = left ** (1 / (3 - rank)) - 2 * _STEP
+        pieces = 1 if shape[axis + 1] <= most + 2 * _STEP else math.ceil(shape[axis + 1] / max(most, _STEP))
+        sides[axis] = math.ceil(shape[axis + 1] / pieces / _STEP) * _STEP
+        left /= min(sides[axis] + 2 * _STEP, shape[axis + 1])
+    batch = max(1, int(left))
+    axes = [_cuts(size, side) for size, side in zip(shape[1:], sides, strict=True)]
+    for first in range(0, shape[0], batch):
+        for cuts in itertools.product(*axes):
+            space, inside = zip(*cuts, strict=True)
+            yield _Tile(slice(first, min(first + batch, shape[0])), space, inside)
+
+
+def _cuts(size: int, side: int) -> list[tuple[slice, slice]]:
+    """An axis cut into sides: each with its halo, and where it lies therein."""
+    found = []
+    for start in range(0, size, side):
+        stop, first = min(start + side, size), max(0, start - _STEP)
+        found.append((slice(first, min(stop + _STEP, size)), slice(start - first, stop - first)))
+    return found
+
+
+@contextmanager
+def _coarse_threads(tiles: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A `map` with as many threads as torch has, each with one of torch's: they need not wait for one another."""
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(max(1, min(count, tiles)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(count)
 
 
 def _without_mean(weights: NDArray[np.int64]) -> NDArray[np.int64]:
