@@ -1,0 +1,209 @@
+"""Collection: what is kept of many scans once each has been seen: features, a histogram, a coherence profile."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomogen.errors import DataInvalid, Reason
+from tomogen.evaluation import coherence, planes
+from tomogen.evaluation.distances import histogram
+from tomogen.evaluation.features.network import FeatureNetwork
+from tomogen.volume import Volume
+
+VOLUME = "volume"
+"""The view that sees a whole scan; the others are planes."""
+
+
+class Scan(NamedTuple):
+    """One scan of a set."""
+
+    id: str
+    patient: str
+    """Scans with the same one are no independent draws. A made scan is its own."""
+    volume: Volume
+
+
+class Rows(NamedTuple):
+    """Features of a collection in one view."""
+
+    values: NDArray[np.float64]
+    """`(rows, width)`"""
+    scan: NDArray[np.intp]
+    """The scan each row is of, rising."""
+
+    def of(self, scans: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Indices of the rows of some scans."""
+        return np.flatnonzero(np.isin(self.scan, scans))
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """Many scans, none of them held."""
+
+    ids: Sequence[str]
+    patients: Sequence[str]
+    shapes: frozenset[tuple[int, int, int]]
+    """Voxels along (depth, height, width), turned to S, P, L."""
+    spacing: tuple[float, float, float]
+    """mm along (depth, height, width), of the first."""
+    views: dict[str, Rows]
+    counts: NDArray[np.int64]
+    """Voxels in each bin of HU, a row a scan."""
+    profiles: NDArray[np.float64]
+    """Coherence profiles `(scans, distances)`; no distances for slices."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def people(self) -> int:
+        """Patients."""
+        return len(set(self.patients))
+
+    def joined(self, other: "Collection") -> "Collection":
+        """These scans and after them the others', in the views that both have."""
+        count = min(self.profiles.shape[1], other.profiles.shape[1])
+        views = {}
+        for name in self.views.keys() & other.views.keys():
+            a, b = self.views[name], other.views[name]
+            views[name] = Rows(np.concatenate([a.values, b.values]), np.concatenate([a.scan, b.scan + len(self)]))
+        return Collection(
+            ids=[*self.ids, *other.ids],
+            patients=[*self.patients, *other.patients],
+            shapes=self.shapes | other.shapes,
+            spacing=self.spacing,
+            views=views,
+            counts=np.concatenate([self.counts, other.counts]),
+            profiles=np.concatenate([self.profiles[:, :count], other.profiles[:, :count]]),
+        )
+
+    def thinned(self, most: int) -> "Collection":
+        """With at most so many slices of a scan in each plane, evenly spaced among those there are."""
+        views = {name: rows if name == VOLUME else _thinned(rows, most) for name, rows in self.views.items()}
+        return replace(self, views=views)
+
+
+def collect(
+    scans: Iterable[Scan], what: str, networks: Sequence[FeatureNetwork], *, flat: bool, most: int = planes.MOST
+) -> Collection:
+    """See each scan once. `flat`: each slice of a volume counts as a scan of one slice, of the volume's patient.
+
+    `what` is `real` or `made`, for messages.
+
+    Raises:
+        DataInvalid: no scans, NaN, one value everywhere, unlike spacings, slices among volumes; the scan is named.
+    """
+    ids, patients, shapes, counts, profiles = [], [], [], [], []
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    first: Scan | None = None
+    for scan in _sound(scans, what):
+        first = first or scan
+        same_spacing(first, scan, (what, what), flat=flat)
+        slices = len(scan.volume.hu) == 1
+        if not flat and slices:
+            raise DataInvalid(f"a slice among {what} volumes", reason=Reason.MIXED, at=scan.id, fix="score them apart")
+        for part in _slices(scan, most) if flat else (scan,):
+            ids.append(part.id)
+            patients.append(part.patient)
+            shapes.append(part.volume.shape)
+            counts.append(histogram.counts(part.volume.hu))
+            if not flat:
+                profiles.append(coherence.profile(part.volume, at=part.id))
+            for view, rows in _features(part.volume, networks, flat, most, part.id):
+                found.setdefault(view, []).append(rows)
+    if first is None:
+        raise DataInvalid(f"no {what} scans", reason=Reason.EMPTY, fix="another folder")
+    count = min(map(len, profiles), default=0)
+    return Collection(
+        ids=ids,
+        patients=patients,
+        shapes=frozenset(shapes),
+        spacing=first.volume.spacing,
+        views={view: _joined(rows) for view, rows in found.items()},
+        counts=np.stack(counts),
+        profiles=np.array([one[:count] for one in profiles]).reshape(len(profiles), count),
+    )
+
+
+NEAR = 0.01
+"""Share by which spacings may differ and count as one: less than a voxel in a hundred."""
+
+
+def same_spacing(a: Scan, b: Scan, names: tuple[str, str], *, flat: bool) -> None:
+    """Refuse scans on unlike voxels; of slices the distance between them is no matter.
+
+    Raises:
+        DataInvalid: both are shown.
+    """
+    one, other = (list(scan.volume.reorient().spacing)[1 if flat else 0 :] for scan in (a, b))
+    if not np.allclose(one, other, rtol=NEAR, atol=0):
+        raise DataInvalid(
+            f"voxels of {_mm(one)} ({names[0]} {a.id}) against {_mm(other)} ({names[1]} {b.id})",
+            reason=Reason.MIXED,
+            at=b.id,
+            fix="--resample, or other scans",
+        )
+
+
+def _mm(spacing: Sequence[float]) -> str:
+    return " x ".join(f"{mm:.4g}" for mm in spacing) + " mm"
+
+
+def _sound(scans: Iterable[Scan], what: str) -> Iterator[Scan]:
+    """Each scan turned to S, P, L.
+
+    Raises:
+        DataInvalid: NaN, infinity, or one value everywhere.
+    """
+    for scan in scans:
+        hu = scan.volume.hu
+        if hu.dtype.kind == "f" and not np.isfinite(hu).all():
+            raise DataInvalid(f"NaN or infinity in a {what} scan", reason=Reason.NOT_FINITE, at=scan.id)
+        if hu.min() == hu.max():
+            raise DataInvalid(f"every voxel of a {what} scan is {hu.min():g} HU", reason=Reason.CONSTANT, at=scan.id)
+        yield scan._replace(volume=scan.volume.reorient())
+
+
+def _slices(scan: Scan, most: int) -> Iterator[Scan]:
+    """Axial slices of a scan, at most so many, evenly spaced; a slice is itself."""
+    depth, height, width = scan.volume.shape
+    if depth == 1:
+        yield scan
+        return
+    for k in planes.places(depth, most):
+        yield Scan(f"{scan.id}#{k}", scan.patient, scan.volume.crop((k, 0, 0), (1, height, width)))
+
+
+def _features(
+    volume: Volume, networks: Sequence[FeatureNetwork], flat: bool, most: int, at: str
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Rows of one scan by view."""
+    for network in networks:
+        if network.dims == 3:
+            if not flat:
+                yield VOLUME, _finite(network(volume.hu[None].astype(np.float32)), network, at)
+            continue
+        for plane, images in planes.cut(volume, most, planes.PLANES[:1] if flat else planes.PLANES).items():
+            yield plane, _finite(network(images), network, at)
+
+
+def _finite(rows: NDArray[np.float64], network: FeatureNetwork, at: str) -> NDArray[np.float64]:
+    if not np.isfinite(rows).all():
+        raise DataInvalid(f"features of {network.name} are not finite", reason=Reason.NOT_FINITE, at=at)
+    return np.asarray(rows, dtype=np.float64)
+
+
+def _joined(rows: Sequence[NDArray[np.float64]]) -> Rows:
+    return Rows(np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(one) for one in rows]))
+
+
+def _thinned(rows: Rows, most: int) -> Rows:
+    kept = []
+    for scan in range(int(rows.scan[-1]) + 1):
+        own = np.flatnonzero(rows.scan == scan)
+        kept.append(own[planes.places(len(own), most)])
+    chosen = np.concatenate(kept)
+    return Rows(rows.values[chosen], rows.scan[chosen])
