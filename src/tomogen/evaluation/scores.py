@@ -229,17 +229,23 @@ def _blocks(rows: Sequence[Row], subjects: Sequence[str], footnotes: Mapping[str
     """The rows in columns; where the subjects do not fit side by side, in several blocks."""
     left = [["", "", *(row.metric for row in rows)], ["", "", *(row.unit for row in rows)]]
     right = ["", "", *(f"[{footnotes[terms(row.definition)]}]" for row in rows)]
-    columns = [[*_head(name), *(_cell(row.scores[name]) for row in rows)] for name in subjects]
+    columns = {name: [*_head(name), *(_cell(row.scores[name]) for row in rows)] for name in subjects}
     room = WIDTH - sum(_width(column) + 2 for column in (*left, right))
-    blocks: list[list[list[str]]] = [[]]
+    blocks: list[list[str]] = [[]]
     taken = 0
-    for column in columns:
+    for name, column in columns.items():
         if blocks[-1] and taken + _width(column) + 2 > room:
             blocks.append([])
             taken = 0
-        blocks[-1].append(column)
+        blocks[-1].append(name)
         taken += _width(column) + 2
-    return [_aligned([*left, *block, right]) for block in blocks]
+    found = []
+    for names in blocks:
+        told = [0, 1, *(at for at, row in enumerate(rows, 2) if any(row.scores[name] for name in names))]
+        found.append(
+            _aligned([[column[at] for at in told] for column in (*left, *(columns[name] for name in names), right)])
+        )
+    return found
 
 
 def _head(subject: str) -> tuple[str, str]:
