@@ -74,7 +74,7 @@ def _members(groups: Sequence[str] | None, rows: int, name: str) -> list[NDArray
 
 def _root(rows: Rows) -> Rows:
     """A with A^T A the covariance `(d, d)`: `(min(n, d), d)`."""
-    centred = (rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1)
+    centred: Rows = (rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1)
     if len(rows) <= rows.shape[1]:
         return centred
     (triangle,) = linalg.qr(centred, mode="r", overwrite_a=True, check_finite=False)
