@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import importlib
 import inspect
+import operator
 import subprocess
 import sys
 from pathlib import Path
@@ -88,22 +89,33 @@ def test_a_verb_has_a_sentence_and_every_flag_is_explained(verb: str) -> None:
         assert not unexplained, f"{verb}: {unexplained}"
 
 
-TWINS = sorted(set(VERBS) & set(tomogen.__all__))
+def twins() -> list[str]:
+    """Verbs with a Python function of their name; `verb.way` where a verb has several ways."""
+    found = []
+    for name in sorted(set(VERBS) & set(tomogen.__all__)):
+        command = root.get_command(click.Context(root), name)
+        ways = list(command.commands) if isinstance(command, click.Group) else []
+        found += [f"{name}.{way}" for way in ways] or [name]
+    return found
+
+
 STREAMS_ONLY = {"quiet", "verbose", "json", "plain", "debug", "no_input"}
 PYTHON_ONLY = {"commands", "progress", "warn", "executor", "options"}
 """What a shell cannot pass; `options` is taken from the reading flags."""
 
 
-@pytest.mark.parametrize("verb", TWINS)
+@pytest.mark.parametrize("verb", twins())
 def test_flags_and_parameters_of_a_verb_agree_in_name_and_default(verb: str) -> None:
-    command = importlib.import_module(f"tomogen.cli.{verb}").command
+    name, _, way = verb.partition(".")
+    command = importlib.import_module(f"tomogen.cli.{name}").command
+    command = command.commands[way] if way else command
     context = click.Context(command)
     # A flag without a default has click's own mark for that, an Enum; as a parameter it is None.
     defaults = {p.name: p.get_default(context) for p in command.params if p.name not in STREAMS_ONLY}
     flags = {name: None if isinstance(default, enum.Enum) else default for name, default in defaults.items()}
     twin = {
         name: (() if p.default is inspect.Parameter.empty else p.default)
-        for name, p in inspect.signature(getattr(tomogen, verb)).parameters.items()
+        for name, p in inspect.signature(operator.attrgetter(verb)(tomogen)).parameters.items()
         if name not in PYTHON_ONLY
     }
     if twin.pop("options", None) is not None:  # ReadOptions: each field is a flag of the same name

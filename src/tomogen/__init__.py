@@ -26,10 +26,15 @@ _PUBLIC = {
 }
 """Public name: the module that defines it."""
 
-__all__ = ["__version__", *_PUBLIC]
+_MODULES = ("evaluate",)
+"""Public modules: verbs that have several ways, each a function."""
+
+__all__ = ["__version__", *_MODULES, *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"tomogen.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'tomogen' has no attribute {name!r}")
     return getattr(importlib.import_module(f"tomogen.{_PUBLIC[name]}"), name)

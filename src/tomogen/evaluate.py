@@ -1,1 +1,309 @@
 """The verb `evaluate`: pairs, sets and runs are scored, and the page about them is written."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tomogen.cases.folder import CaseFolder
+from tomogen.cases.resample import resample_whole
+from tomogen.errors import DataInvalid, Reason, UsageFault
+from tomogen.evaluation.collection import VOLUME, Scan
+from tomogen.evaluation.evidence import Evidence
+from tomogen.evaluation.features.network import FeatureNetwork
+from tomogen.evaluation.gather import Source, gather
+from tomogen.evaluation.heldout import Field, chosen_split, held_out, whole
+from tomogen.evaluation.networks import networks_of
+from tomogen.evaluation.pairs import Asked, score_pairs
+from tomogen.evaluation.requirement import Requirement, missed
+from tomogen.evaluation.score import Score
+from tomogen.evaluation.scores import Scores
+from tomogen.evaluation.sets import EQUAL, MADE, Comparison, compare
+from tomogen.formats import DEFAULT, ReadOptions
+from tomogen.generation.load import Loaded, load, untrained
+from tomogen.generation.sample import volumes
+from tomogen.progress import Progress, silent
+from tomogen.reporting.scores_page import scores_page
+from tomogen.run import Run
+from tomogen.volume import Volume
+
+SCORES = "scores.json"
+PAGE = "index.html"
+UNTRAINED = "floor: untrained model"
+STACKS = 8
+"""Volumes that the slices of a 2D model are stacked to."""
+SHOWN = 4
+"""Scans of each set that a report shows."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found."""
+
+    scores: Scores
+    page: Path | None
+    """The report; `scores.json` lies beside it. None where none was asked for."""
+    missed: tuple[str, ...] = ()
+    """Requirements that are not kept."""
+
+
+def pairs(
+    truth: str | Path,
+    made: str | Path,
+    *,
+    out: str | Path | None = None,
+    input: str | Path | None = None,
+    train: str | Path | None = None,
+    mask: str | Path | None = None,
+    structure: str | Path | None = None,
+    conventions: str = "all",
+    resample: bool = False,
+    patients: str | Path | None = None,
+    require: Sequence[str] = (),
+    overwrite: bool = False,
+    options: ReadOptions = DEFAULT,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Score the scans under `made` against those under `truth`, voxel on voxel.
+
+    Each path is a scan, a folder of scans or a folder that `prepare` made; two folders are matched by name. Floors
+    are scored like what was made: the truth blurred, `input` (the scans before translation) and the mean of the
+    scans under `train`. `mask` is `body`, or label files with the scans' names; `structure` label files of what the
+    contrast-to-noise ratio is asked of. `require` holds limits such as `mae<=50`. With `out` a report is written.
+
+    Raises:
+        InputMissing: a path is not there.
+        DataInvalid: scans that cannot be used, lack their counterpart, or lie on another grid.
+        UsageFault: an unknown convention or requirement; `out` holds a report already.
+    """
+    required = [Requirement.parse(text) for text in require]
+    folder = _free(out, overwrite)
+    asked = Asked(input, train, mask, structure, conventions, resample, patients, options)
+    scores, evidence = score_pairs(truth, made, asked, progress)
+    return _finished(scores, evidence, folder, required, title="Scores against truth")
+
+
+def sets(
+    real: str | Path,
+    made: str | Path,
+    *,
+    out: str | Path | None = None,
+    split: str | None = None,
+    resample: bool = False,
+    network: str | Path | None = None,
+    weights: str | Path | None = None,
+    sha256: str | None = None,
+    seed: int = 0,
+    patients: str | Path | None = None,
+    require: Sequence[str] = (),
+    overwrite: bool = False,
+    options: ReadOptions = DEFAULT,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Score the scans under `made` against those under `real`, set against set.
+
+    Each path is a folder of scans, or one that `prepare` made (of `real` only the cases of `split`, if given). With
+    `resample` scans come to the spacing of the first real one. `network` is a module of your own that names a layer
+    graph, `weights` its weights as safetensors, which must have the hash `sha256` if that is given. `seed` decides
+    which patients are set apart for the floor. `require` holds limits such as `kid/volume<0.1`.
+
+    Raises:
+        InputMissing: a path is not there.
+        DataInvalid: scans that cannot be used, or of unlike spacings; no scans.
+        RecipeMismatch: weights of another hash, of another graph, or in a pickle.
+        UsageFault: an unknown requirement; `out` holds a report already.
+    """
+    began = time.monotonic()
+    required = [Requirement.parse(text) for text in require]
+    folder = _free(out, overwrite)
+    networks = networks_of(network, weights, sha256)
+    reals = gather(real, patients=patients, split=split, options=options)
+    mades = gather(made, options=options)
+    if not reals:
+        raise DataInvalid(f"no cases in split {split!r}", reason=Reason.TOO_SMALL, at=real, fix="another --split")
+    spacing = reals[0].read().spacing if resample else None
+    pools: dict[str, list[Volume]] = {"real": [], "made": []}
+    found = compare(
+        _shown(_scans(reals, spacing), pools["real"]),
+        _shown(_scans(mades, spacing), pools["made"]),
+        networks=networks,
+        seed=seed,
+        progress=progress,
+    )
+    subjects = {name: list(scores) for name, scores in found.subjects.items()}
+    if spacing is not None:
+        word = f"resampled to {' x '.join(f'{mm:.4g}' for mm in spacing)} mm before"
+        subjects = {name: [_preceded(score, word) for score in scores] for name, scores in subjects.items()}
+    facts = {
+        "real": Path(real).resolve().name, "made": Path(made).resolve().name,
+        "scans": f"{len(reals)} real, {len(mades)} made", "seed": str(seed), **_networks(networks),
+        "seconds": f"{time.monotonic() - began:.1f}",
+    }  # fmt: skip
+    scores = Scores(kind="sets", subjects=subjects, notes=found.notes, facts=facts)
+    return _finished(scores, _evidence(found, pools), folder, required, title="Scores of one set against another")
+
+
+def run(
+    run: str | Path,
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    n: int = 50,
+    seed: int = 0,
+    split: str | None = None,
+    network: str | Path | None = None,
+    weights: str | Path | None = None,
+    sha256: str | None = None,
+    device: str = "auto",
+    require: Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Make `n` samples with the model of a run and score them against the held-out cases of the prepared folder `data`.
+
+    Beside them stand two floors: real scans against real ones, and what the same model makes before any training.
+    A model of slices is also judged as volumes, its slices stacked. The report is written to `out`, by default the
+    run's `report` folder.
+
+    Raises:
+        InputMissing: no run, no weights yet, or no cases.
+        DataInvalid: the split has no cases, or they are smaller than what the model makes.
+        RecipeMismatch: as `sets`; or weights of another model.
+        UsageFault: as `sets`.
+    """
+    began = time.monotonic()
+    required = [Requirement.parse(text) for text in require]
+    loaded = load(run, device)
+    folder = _free(loaded.run.path / "report" if out is None else out, overwrite)
+    networks = networks_of(network, weights, sha256)
+    cases = CaseFolder.open(data)
+    split, caution = chosen_split(cases, split)
+    field = Field(tuple(loaded.synthesizer.shape), loaded.run.spacing, loaded.run.window)
+    pools: dict[str, list[Volume]] = {"real": [], "made": []}
+
+    def against(made: Loaded, shown: dict[str, list[Volume]], what: str) -> Comparison:
+        return compare(
+            _shown(held_out(cases, field, split), shown["real"]),
+            _shown(_samples(made, n, seed), shown["made"]),
+            networks=networks,
+            seed=seed,
+            progress=lambda done, total, text: progress(done, total, f"{what}, {text}"),
+        )
+
+    found = against(loaded, pools, "trained")
+    subjects = {name: list(scores) for name, scores in found.subjects.items()}
+    blank = against(untrained(loaded, seed), {"real": [], "made": []}, "untrained")
+    subjects[UNTRAINED] = [score for score in blank.subjects[MADE] if not score.definition.metric.endswith(EQUAL)]
+    if len(field.shape) == 2:
+        stacked = compare(
+            whole(cases, field, split),
+            _stacked(loaded, cases, seed),
+            networks=[network for network in networks if network.dims == 3],
+            seed=seed,
+            progress=lambda done, total, text: progress(done, total, f"stacked, {text}"),
+        )
+        for subject, more in stacked.subjects.items():
+            subjects[subject] += [score for score in more if _of_volumes(score)]
+        found = found._replace(profiles=stacked.profiles)
+    notes = [*([caution] if caution else []), *found.notes]
+    facts = {
+        "run": loaded.run.identifier, "recipe": loaded.run.name, "data": cases.path.resolve().name, "split": split,
+        "samples": str(n), "seed": str(seed), **_networks(networks), "seconds": f"{time.monotonic() - began:.1f}",
+    }  # fmt: skip
+    scores = Scores(kind="run", subjects=subjects, notes=notes, facts=facts)
+    return _finished(
+        scores, _evidence(found, pools), folder, required, title=f"Scores of {loaded.run.name}", run=loaded.run
+    )
+
+
+def _scans(sources: Iterable[Source], spacing: tuple[float, float, float] | None) -> Iterator[Scan]:
+    """Scans one at a time, at the spacing that is wanted."""
+    for source in sources:
+        volume = source.read()
+        if spacing is not None and not np.allclose(volume.spacing, spacing, rtol=1e-3):
+            volume = resample_whole(volume, spacing)
+        yield Scan(source.name, source.patient, volume)
+
+
+def _samples(loaded: Loaded, n: int, seed: int) -> Iterator[Scan]:
+    for index, volume in enumerate(volumes(loaded, n, seed), start=1):
+        yield Scan(f"sample-{index:06d}", f"sample-{index:06d}", volume)
+
+
+def _stacked(loaded: Loaded, cases: CaseFolder, seed: int) -> Iterator[Scan]:
+    """Slices of a 2D model, each made by itself, stacked to volumes as deep as the cases."""
+    depth = min(case.shape[0] for case in cases.cases)
+    made = volumes(loaded, STACKS * depth, seed)
+    for index in range(1, STACKS + 1):
+        first = next(made)
+        hu = np.concatenate([first.hu, *(next(made).hu for _ in range(depth - 1))])
+        yield Scan(f"stack-{index:06d}", f"stack-{index:06d}", replace(first, hu=hu))
+
+
+def _of_volumes(score: Score) -> bool:
+    """Whether a score is of volumes as such, and not of their slices or of voxels in any order."""
+    return score.definition.metric.startswith("coherence") or f"/{VOLUME}" in score.definition.metric
+
+
+def _shown(scans: Iterable[Scan], kept: list[Volume]) -> Iterator[Scan]:
+    """The scans, the first few of them kept for the report."""
+    for scan in scans:
+        if len(kept) < SHOWN:
+            kept.append(scan.volume)
+        yield scan
+
+
+def _preceded(score: Score, word: str) -> Score:
+    """A score whose scans were changed before it was taken."""
+    before = f"{word}; {score.definition.preprocessing}"
+    return replace(score, definition=replace(score.definition, preprocessing=before))
+
+
+def _evidence(found: Comparison, pools: dict[str, list[Volume]]) -> Evidence:
+    return Evidence(
+        real=pools["real"],
+        made=pools["made"],
+        edges=found.edges,
+        histograms=found.histograms,
+        profiles=found.profiles,
+    )
+
+
+def _networks(networks: Sequence[FeatureNetwork]) -> dict[str, str]:
+    return {f"features {network.dims}D": f"{network.name}, SHA-256 {network.sha256}" for network in networks}
+
+
+def _free(out: str | Path | None, overwrite: bool) -> Path | None:
+    """The folder of the report, once nothing of anybody's is in its way.
+
+    Raises:
+        UsageFault: there is a report, or a file of that name.
+    """
+    if out is None:
+        return None
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise UsageFault("the report is a folder, and there is a file", at=folder, fix="another --out")
+    if not overwrite and any((folder / name).exists() for name in (SCORES, PAGE)):
+        raise UsageFault("there is a report already", at=folder, fix="--overwrite, or another --out")
+    return folder
+
+
+def _finished(
+    scores: Scores,
+    evidence: Evidence,
+    folder: Path | None,
+    required: Sequence[Requirement],
+    *,
+    title: str,
+    run: Run | None = None,
+) -> Evaluation:
+    """Judge the requirements, write scores and page."""
+    fell = missed(required, scores)
+    if folder is None:
+        return Evaluation(scores, None, fell)
+    folder.mkdir(parents=True, exist_ok=True)
+    scores.write(folder / SCORES)
+    return Evaluation(scores, scores_page(scores, evidence, folder, title=title, run=run), fell)

@@ -1,16 +1,20 @@
 """A run folder to a synthesizer that is ready to generate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from tomogen.batch import seed_of
 from tomogen.device import resolved
 from tomogen.errors import RecipeMismatch
 from tomogen.run import Run
+from tomogen.storage import refuse_pickle
 from tomogen.synthesizer import Synthesizer
+
+RUNS = "give a run folder; its weights are in weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,10 @@ def load(run: str | Path, device: str = "auto") -> Loaded:
         RecipeMismatch: the weights are damaged, a pickle, or another model's.
         DependencyMissing: the device is not there.
     """
-    _refuse_pickle(Path(run))
+    refuse_pickle(Path(run), fix=RUNS)
     opened = Run.open(run)
     path = opened.weights
-    _refuse_pickle(path)
+    refuse_pickle(path, fix=RUNS)
     place = torch.device(resolved(device))
     synthesizer = opened.recipe.build()
     try:
@@ -52,20 +56,13 @@ def load(run: str | Path, device: str = "auto") -> Loaded:
     return Loaded(synthesizer, opened, place)
 
 
-def _refuse_pickle(path: Path) -> None:
-    """Weights in a pickle can run any code when they are opened: never opened here."""
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        start = file.read(9)
-    # The length that opens a safetensors file begins with 0x80 in one of 32; its ninth byte is always a brace.
-    pickled = start[:4] == b"PK\x03\x04" or start[:1] == b"\x80"
-    if (pickled and start[8:] != b"{") or path.suffix in (".pt", ".pth", ".ckpt", ".pkl"):
-        raise RecipeMismatch(
-            "weights in a pickle are never loaded: opening one can run any code",
-            at=path,
-            fix="give a run folder; its weights are in weights.safetensors",
-        )
+def untrained(loaded: Loaded, seed: int) -> Loaded:
+    """The same model as it is before any training, its weights drawn by `seed`: a floor for what training gives."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of("untrained", seed))
+        synthesizer = loaded.run.recipe.build()
+    synthesizer.to(loaded.device).eval().requires_grad_(False)
+    return replace(loaded, synthesizer=synthesizer)
 
 
 def _first(error: RuntimeError) -> str:

@@ -1,0 +1,139 @@
+"""`tomogen evaluate`: scores against truth, against many, of a run; each with its definition, interval and floors."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tomogen.cli._core import Streams, verb
+from tomogen.cli._reading import READING, taken
+
+if TYPE_CHECKING:
+    from tomogen.evaluate import Evaluation
+
+
+def pairs(streams: Streams, **asked: Any) -> int:
+    """Score the scans under MADE against those under TRUTH, voxel on voxel.
+
+    One scan each, or two folders whose scans have the same names. Floors stand beside every score: the truth
+    blurred by one voxel, and with --input and --train the scan before translation and the mean training scan.
+    """
+    from tomogen import evaluate
+
+    options = taken(asked)
+    with streams.progress("evaluate") as progress:
+        found = evaluate.pairs(asked.pop("truth"), asked.pop("made"), **asked, options=options, progress=progress)
+    return _told(streams, found)
+
+
+def sets(streams: Streams, **asked: Any) -> int:
+    """Score the scans under MADE against those under REAL, set against set.
+
+    Slices and volumes become features of a named network; distances between the two sets follow, each beside its
+    floor: real scans against other real scans.
+    """
+    from tomogen import evaluate
+
+    options = taken(asked)
+    with streams.progress("evaluate") as progress:
+        found = evaluate.sets(asked.pop("real"), asked.pop("made"), **asked, options=options, progress=progress)
+    return _told(streams, found)
+
+
+def run(streams: Streams, **asked: Any) -> int:
+    """Score what the model of RUN makes, by the held-out cases of the prepared folder DATA.
+
+    Writes RUN/report/index.html and RUN/report/scores.json.
+    """
+    from tomogen import evaluate
+
+    with streams.progress("evaluate") as progress:
+        found = evaluate.run(asked.pop("run"), asked.pop("data"), **asked, progress=progress)
+    return _told(streams, found)
+
+
+def _told(streams: Streams, found: "Evaluation") -> int:
+    """Print the scores; 1 if a requirement is missed."""
+    import json
+
+    for text in found.missed:
+        streams.warn(f"missed: {text}")
+    if found.page is None and not streams.json:
+        streams.note("a page with pictures: --out FOLDER")
+    record = json.loads(found.scores.to_json()) | {"missed": list(found.missed), "page": found.page}
+    text = found.scores.text()
+    streams.result(record, f"{text}\n\n{found.page}" if found.page else text)
+    return 1 if found.missed else 0
+
+
+_require = click.option(
+    "--require", multiple=True, metavar="'METRIC<=LIMIT'", help="Exit 1 unless the score keeps this limit; repeatable."
+)
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace an earlier report.")
+_out = click.option("--out", metavar="FOLDER", default=None, help="Write a report there: index.html and scores.json.")
+_patients = click.option(
+    "--patients", metavar="CSV", default=None, help="Which scans are whose: columns path,patient. Else headers tell."
+)
+_network = (
+    click.option(
+        "--network", metavar="MODULE.py", default=None,
+        help="A feature network of your own in place of the one that comes with tomogen.",
+    ),
+    click.option("--weights", metavar="FILE", default=None, help="Its weights, as safetensors."),
+    click.option("--sha256", metavar="HEX", default=None, help="Refuse the weights unless they have this hash."),
+)  # fmt: skip
+
+command = click.Group(
+    "evaluate",
+    help="Scores: of pairs (against truth), of sets (against many), of a run. Each with definition, interval, floors.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for subcommand in (
+    verb(
+        click.argument("truth", metavar="TRUTH"),
+        click.argument("made", metavar="MADE"),
+        _out,
+        click.option("--input", metavar="PATH", default=None, help="The scans before translation: scored as a floor."),
+        click.option(
+            "--train", metavar="PATH", default=None, help="Training scans: their mean is scored as a floor."
+        ),
+        click.option(
+            "--mask", metavar="body|PATH", default=None,
+            help="Voxels that count: the body of the truth, or label files with the scans' names.",
+        ),
+        click.option(
+            "--structure", metavar="PATH", default=None,
+            help="Label files of a structure, vessels say, for its contrast-to-noise ratio.",
+        ),
+        click.option(
+            "--conventions", default="all", show_default=True, metavar="NAMES",
+            help="Published conventions beside the standard one, by comma; standard for none.",
+        ),
+        click.option("--resample", is_flag=True, help="Bring made scans onto the truth's grid where it is another."),
+        _patients, _require, _overwrite, *READING,
+    )(pairs),
+    verb(
+        click.argument("real", metavar="REAL"),
+        click.argument("made", metavar="MADE"),
+        _out,
+        click.option("--split", default=None, help="Of prepared cases only train, val or test."),
+        click.option("--resample", is_flag=True, help="Bring made scans to the median spacing of the real ones."),
+        *_network,
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random halves and subsets."),
+        _patients, _require, _overwrite, *READING,
+    )(sets),
+    verb(
+        click.argument("run", metavar="RUN"),
+        click.argument("data", metavar="DATA"),
+        _out,
+        click.option("--n", type=click.IntRange(2), default=50, show_default=True, help="Samples to make and score."),
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples."),
+        click.option("--split", default=None, help="Cases to score against; test where there are some, else val, train."),
+        *_network,
+        click.option(
+            "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+            help="Where to compute samples.",
+        ),
+        _require, _overwrite,
+    )(run),
+):  # fmt: skip
+    command.add_command(subcommand)

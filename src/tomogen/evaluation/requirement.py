@@ -1,0 +1,62 @@
+"""Requirements: what `--require` asks of a score, such as `mae<=50` or `synthrad2025:psnr>30`."""
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tomogen.errors import UsageFault
+from tomogen.evaluation.scores import Scores
+
+_FORM = re.compile(r"(?:(?P<convention>[^:<>=]+):)?(?P<metric>[^<>=]+?)\s*(?P<sign><=|>=|<|>)\s*(?P<limit>.+)")
+_SIGNS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A limit that a score of what was made must keep."""
+
+    text: str
+    metric: str
+    convention: str
+    sign: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Requirement":
+        """From `METRIC<=LIMIT` or `CONVENTION:METRIC<=LIMIT`, with one of < <= > >=.
+
+        Raises:
+            UsageFault: it has another form.
+        """
+        found = _FORM.fullmatch(text.strip())
+        try:
+            if found is None:
+                raise ValueError(text)
+            limit = float(found["limit"])
+        except ValueError:
+            raise UsageFault(
+                f"no requirement: {text!r}", fix="--require 'mae<=50', or 'synthrad2025:psnr>30'"
+            ) from None
+        return cls(
+            text.strip(), found["metric"].strip(), (found["convention"] or "standard").strip(), found["sign"], limit
+        )
+
+    def kept_by(self, scores: Scores) -> bool:
+        """Whether the score of what was made keeps the limit; one that is no number keeps none.
+
+        Raises:
+            UsageFault: there is no such score.
+        """
+        return _SIGNS[self.sign](scores.get("made", self.metric, self.convention).value, self.limit)
+
+
+def missed(required: Sequence[Requirement], scores: Scores) -> tuple[str, ...]:
+    """The requirements that are not kept, each with the value that was found."""
+    return tuple(
+        f"{one.text}: it is {scores.get('made', one.metric, one.convention).value:.6g}"
+        for one in required
+        if not one.kept_by(scores)
+    )
