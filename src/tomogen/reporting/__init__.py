@@ -1,1 +1,1 @@
-"""A run -> one self-contained HTML page."""
+"""A run, or scores -> one self-contained HTML page."""

@@ -1,0 +1,187 @@
+"""Scores as a page: what was compared, every number with its definition, and pictures of what the numbers say."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tomogen._version import __version__
+from tomogen.evaluation.evidence import Evidence
+from tomogen.evaluation.scores import Row, Scores
+from tomogen.evaluation.words import title as named
+from tomogen.reporting import montage, plots, tables
+from tomogen.reporting.document import publish
+from tomogen.reporting.parts import Figure, Section
+from tomogen.reporting.training import training_sections
+from tomogen.reporting.words import shareable
+from tomogen.run import Run
+
+SHOWN = 4
+"""Cases, or scans of each set, that are shown at most."""
+PAGE = "index.html"
+AT_THE_END = ("seconds",)
+"""Facts that stand at the end of the page and not in its head."""
+
+_VALUES = (
+    "Values with 95 % intervals below, patients resampled; no interval where too few patients can give one. "
+    "Floors are scored like what was made."
+)
+_HEADS = {
+    "pairs": "Made scans against the truth, voxel on voxel.",
+    "sets": "Made scans against real ones, as two sets.",
+    "run": "What a run makes, against real scans.",
+}
+COHERENCE = "log₂ of change through / within slices"
+
+
+def scores_page(
+    scores: Scores,
+    evidence: Evidence,
+    out: Path,
+    *,
+    title: str,
+    commands: Sequence[str] = (),
+    run: Run | None = None,
+) -> Path:
+    """Write `index.html` about the scores into the folder `out` and return its path; one that is there is replaced.
+
+    `commands` are what makes the scores again; a `run` adds its training. Absolute paths are cut to their last names.
+
+    Raises:
+        DataInvalid: scores of unlike definitions stand in one row; nothing is written.
+    """
+    sections = [*score_sections(scores, evidence), *(training_sections(run) if run is not None else ())]
+    sections += _again(scores, commands)
+    return publish(
+        Path(out) / PAGE,
+        sections,
+        title=title,
+        lead=_HEADS.get(scores.kind, "Scores."),
+        facts=[(name, shareable(fact)) for name, fact in scores.facts.items() if name not in AT_THE_END]
+        + [("written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")],
+        cautions=cautions(scores),
+    )
+
+
+def cautions(scores: Scores) -> list[str]:
+    """What the reader is to know first: the scores' own notes, and where a floor is not beaten."""
+    first = next(iter(scores.subjects), "")
+    return [*map(shareable, scores.notes), *tables.remarks(scores, first)]
+
+
+def score_sections(scores: Scores, evidence: Evidence) -> list[Section]:
+    """Tables of all scores, then what the evidence shows.
+
+    Raises:
+        DataInvalid: scores of unlike definitions stand in one row.
+    """
+    return [*_tables(scores), *_scans(evidence), *_distributions(scores, evidence), *_conventions(scores)]
+
+
+def _tables(scores: Scores) -> list[Section]:
+    found = []
+    if rows := tables.standard_rows(scores):
+        found.append(Section("Scores", tables=[tables.main_table(rows, f"Standard definitions. {_VALUES}")]))
+    if rows := tables.part_rows(scores):
+        found.append(Section("Scores by part", tables=[tables.parts_table(rows, f"Standard definitions. {_VALUES}")]))
+    return found
+
+
+def _scans(evidence: Evidence) -> list[Section]:
+    figures = [montage.compared(shown) for shown in evidence.pairs[:SHOWN]]
+    for what, scans, words in (
+        ("real", evidence.real, "Real scans that the made ones are compared with."),
+        ("made", evidence.made, "Made scans, not chosen by their looks: the first of the set."),
+    ):
+        if scans:
+            few = scans[:SHOWN]
+            names = [f"{what} {number}" for number, _ in enumerate(few, 1)]
+            figures.append(montage.side_by_side(what.capitalize(), few, names, words))
+    return [Section("Scans", figures=figures)] if figures else []
+
+
+def _distributions(scores: Scores, evidence: Evidence) -> list[Section]:
+    figures = []
+    if histograms := plots.histograms(evidence.edges, evidence.histograms):
+        width = evidence.edges[1] - evidence.edges[0]
+        figures.append(
+            Figure.of(
+                histograms,
+                f"Voxels of all scans by HU, in bins of {width:g} HU, as part of all voxels counted under that name; "
+                "logarithmic, so that rare tissue shows. Voxels beyond the ends count in the outermost bins.",
+                "HU histograms",
+            )
+        )
+    if boxes := plots.boxes(_panels(row for row in scores.table() if row.convention == "standard")):
+        figures.append(
+            Figure.of(
+                boxes,
+                "Each point is the score of one scan, as defined by the table's row of that name. From "
+                f"{plots.BOXED} scans on a box spans the quartiles, its line is the median, its whiskers reach "
+                "the least and the greatest. The height within a row means nothing.",
+                "Single cases",
+            )
+        )
+    if profiles := plots.profiles(evidence.profiles, COHERENCE):
+        figures.append(
+            Figure.of(
+                profiles,
+                "Change of HU through slices over change within slices at the same distance in mm, as log₂ of the "
+                "ratio of mean absolute differences: 0 where depth is like the other axes, 1 where slices are twice "
+                "as unlike. Scans whose slices belong together follow the curve of real ones; slices made one by "
+                "one lie above it at small distances.",
+                "Inter-slice coherence",
+            )
+        )
+    return [Section("Distributions", figures=figures)] if figures else []
+
+
+def _conventions(scores: Scores) -> list[Section]:
+    rows = tables.convention_rows(scores)
+    if not rows:
+        return []
+    figures = []
+    for metric, label in (("psnr", "PSNR in dB"), ("ssim", "SSIM")):
+        values = [(name, score.value, score.interval) for name, score in tables.spread(scores, metric)]
+        if len(values) > 1 and (picture := plots.spread(values, label, "standard")):
+            lowest, highest = min(value for _, value, _ in values), max(value for _, value, _ in values)
+            figures.append(
+                Figure.of(
+                    picture,
+                    f"The same scans, {len(values)} definitions: from {lowest:.4g} to {highest:.4g}. Points are "
+                    "scores, lines 95 % intervals over patients; the standard definition is the diamond on the dashed "
+                    "line. Each definition stands in the table below under its name.",
+                    f"{label}: the same scans under every convention",
+                )
+            )
+    text = (
+        "The same scans under published ways of computing. A number may stand beside another only where both are of "
+        "one convention: what separates them here is the definition and not the scans."
+    )
+    table = tables.conventions_table(rows, "Scores under published conventions. Intervals as above.")
+    return [Section("The same scans under published conventions", text, figures=figures, tables=[table])]
+
+
+def _panels(rows: Iterable[Row]) -> list[tuple[str, Mapping[str, Sequence[float]]]]:
+    """For each row whose scans have values of their own: its name, and those values by subject."""
+    panels: list[tuple[str, Mapping[str, Sequence[float]]]] = []
+    for row in rows:
+        values = {
+            name: list(score.cases.values()) for name, score in row.scores.items() if score is not None and score.cases
+        }
+        if values:
+            unit = f" ({row.unit})" if row.unit else ""
+            panels.append((f"{named(row.metric)}{unit}", values))
+    return panels
+
+
+def _again(scores: Scores, commands: Sequence[str]) -> list[Section]:
+    definitions = [row.definition for row in scores.table()]
+    versions = {"tomogen": __version__} | {
+        name: version for definition in definitions for name, version in definition.versions.items()
+    }
+    networks = dict.fromkeys(definition.features for definition in definitions if definition.features)
+    facts = [(name, shareable(fact)) for name, fact in scores.facts.items() if name in AT_THE_END]
+    facts += [("feature network", network) for network in networks]
+    facts.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
+    listings = [("", "\n".join(f"$ {shareable(command)}" for command in commands))] if commands else []
+    return [Section("Facts, and how to make it again", facts=facts, listings=listings)]

@@ -1,0 +1,200 @@
+"""Scores as tables: subjects side by side, each row with its interval, its best value and its definition."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from tomogen.evaluation.definition import Definition
+from tomogen.evaluation.score import Score
+from tomogen.evaluation.scores import Row, Scores
+from tomogen.evaluation.words import terms, title
+from tomogen.reporting.parts import Cell, Group, Line, Table
+
+PERFECT = "floor: real against real"
+"""What no made set is to beat: the score of real scans, and so never marked as best."""
+
+
+def standard_rows(scores: Scores) -> list[Row]:
+    """Rows under the standard definitions, of whole scans or sets: not of a part such as a tissue band."""
+    return [row for row in scores.table() if row.convention == "standard" and "/" not in row.metric]
+
+
+def part_rows(scores: Scores) -> list[Row]:
+    """Rows of parts, `mae/lung` or `kid/axial`, under the standard definitions."""
+    return [row for row in scores.table() if row.convention == "standard" and "/" in row.metric]
+
+
+def convention_rows(scores: Scores) -> list[Row]:
+    """Rows under published conventions."""
+    return [row for row in scores.table() if row.convention != "standard"]
+
+
+def main_table(rows: Sequence[Row], caption: str) -> Table:
+    """A row for each score."""
+    return _table([("", rows)], caption, lambda row: title(row.metric))
+
+
+def parts_table(rows: Sequence[Row], caption: str) -> Table:
+    """Rows grouped by what was scored, a row for each part of it."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.metric.split("/")[0], []).append(row)
+    heads = [(title(name), group) for name, group in groups.items()]
+    return _table(heads, caption, lambda row: title(row.metric.partition("/")[2]))
+
+
+def conventions_table(rows: Sequence[Row], caption: str) -> Table:
+    """Rows grouped by convention, by the names that are typed; the last column says how each is computed.
+
+    Rows that differ by a last number alone (`cs_by_scale/1`, `/2`, ...) share one.
+    """
+    subjects = _subjects(rows)
+    notes: dict[str, str] = {}
+    groups: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        stem, _, last = row.metric.rpartition("/")
+        stem = stem if last.isdigit() else row.metric
+        groups.setdefault(row.convention, {}).setdefault(stem, []).append(row)
+    told = []
+    for convention, stems in groups.items():
+        lines = []
+        for stem, alike in stems.items():
+            if len(alike) == 1:
+                cells = [_cell(alike[0].scores[name], False, notes) for name in subjects]
+            else:
+                cells = [_listed([(row.metric, row.scores[name]) for row in alike]) for name in subjects]
+            way = Cell(_capital(terms(_shared([row.definition for row in alike]))))
+            lines.append(Line(stem, _sense(alike[0]), [*cells, way]))
+        told.append(Group(lines, convention))
+    return Table(
+        caption, [*subjects, "how it is computed, and departs"], told,
+        notes=[(mark, note) for note, mark in notes.items()], prose=True,
+    )  # fmt: skip
+
+
+def spread(scores: Scores, of: str) -> list[tuple[str, Score]]:
+    """What the first subject scores as `of` (`psnr`, `ssim`) under each convention that has it, by label.
+
+    A PSNR is what is given in dB; an SSIM is named so, on one scale and not one of several.
+    """
+    subject = next(iter(scores.subjects), "")
+    found = []
+    for row in scores.table():
+        score, metric = row.scores.get(subject), row.metric.lower()
+        if of == "psnr":
+            fits = row.unit == "dB"
+        else:
+            fits = of in metric and not any(other in metric for other in ("ms_ssim", "msssim", "ms-ssim", "/"))
+        if fits and score is not None and math.isfinite(score.value):
+            found.append((row.convention if row.metric == of else f"{row.convention}: {row.metric}", score))
+    return found
+
+
+def remarks(scores: Scores, subject: str) -> list[str]:
+    """For each floor that the subject does not beat everywhere, a sentence that names the scores."""
+    behind: dict[str, list[str]] = {}
+    for row in standard_rows(scores):
+        mine = row.scores.get(subject)
+        if mine is None or not row.definition.better or math.isnan(mine.value):
+            continue
+        for name, other in row.scores.items():
+            if name in (subject, PERFECT) or other is None or math.isnan(other.value):
+                continue
+            ahead = mine.value < other.value if row.definition.better == "lower" else mine.value > other.value
+            if not ahead:
+                behind.setdefault(name, []).append(title(row.metric))
+    return [f"“{subject}” is no better than “{name}” in {', '.join(metrics)}." for name, metrics in behind.items()]
+
+
+def figures(score: Score | None) -> tuple[str, str]:
+    """A score's value and its interval as text; the interval is empty where there is none."""
+    if score is None:
+        return "–", ""
+    value, _, ends = score.figure.partition(" ")
+    return _typeset(value), _typeset(ends)
+
+
+def _table(groups: Sequence[tuple[str, Sequence[Row]]], caption: str, named: Callable[[Row], str]) -> Table:
+    """The rows of all groups under the subjects that have any of them; equal definitions share a footnote."""
+    rows = [row for _, group in groups for row in group]
+    subjects = _subjects(rows)
+    numbers: dict[str, int] = {}
+    notes: dict[str, str] = {}
+    told = []
+    for head, group in groups:
+        lines = []
+        for row in group:
+            number = numbers.setdefault(terms(row.definition), len(numbers) + 1)
+            best = _best(row)
+            cells = [_cell(row.scores[name], name in best, notes) for name in subjects]
+            lines.append(Line(named(row), _sense(row), cells, number))
+        told.append(Group(lines, head))
+    return Table(
+        caption, subjects, told,
+        footnotes=[(number, text) for text, number in numbers.items()],
+        notes=[(mark, note) for note, mark in notes.items()],
+    )  # fmt: skip
+
+
+def _subjects(rows: Sequence[Row]) -> list[str]:
+    """Those that have a score in any of the rows."""
+    return [name for name in (rows[0].scores if rows else ()) if any(row.scores[name] is not None for row in rows)]
+
+
+def _listed(scores: Sequence[tuple[str, Score | None]]) -> Cell:
+    """The scores of rows that share one, each after its number."""
+    return Cell("", "\n".join(f"{metric.rpartition('/')[2]}: {' '.join(figures(score))}" for metric, score in scores))
+
+
+def _shared(definitions: Sequence[Definition]) -> Definition:
+    """The first definition with the constants that are the same in all."""
+    first = definitions[0]
+    same = {
+        name: value
+        for name, value in first.parameters.items()
+        if all(other.parameters.get(name) == value for other in definitions)
+    }
+    return replace(first, parameters=same)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _cell(score: Score | None, best: bool, notes: dict[str, str]) -> Cell:
+    """The score as a cell; its note gets the mark of an equal one, or the next letter."""
+    value, ends = figures(score)
+    mark = ""
+    if score is not None and score.note:
+        mark = notes.setdefault(score.note, _letters(len(notes)))
+    return Cell(value, ends, best, mark)
+
+
+def _letters(number: int) -> str:
+    """a, b, ... z, aa, ab, ..."""
+    rest, last = divmod(number, 26)
+    return (_letters(rest - 1) if rest else "") + chr(ord("a") + last)
+
+
+def _sense(row: Row) -> str:
+    """Unit and better direction: `HU, lower is better`."""
+    arrow = {"lower": "↓ lower is better", "higher": "↑ higher is better"}.get(row.definition.better, "")
+    return ", ".join(word for word in (row.unit, arrow) if word)
+
+
+def _typeset(text: str) -> str:
+    return text.replace("-inf", "−∞").replace("inf", "∞").replace("nan", "no value").replace("-", "−")
+
+
+def _best(row: Row) -> set[str]:
+    """Subjects with the best value of a row, where several subjects can be told apart by it."""
+    told: Mapping[str, float] = {
+        name: score.value
+        for name, score in row.scores.items()
+        if score is not None and name != PERFECT and not math.isnan(score.value)
+    }
+    if not row.definition.better or len(told) < 2:
+        return set()
+    best = (min if row.definition.better == "lower" else max)(told.values())
+    found = {name for name, value in told.items() if value == best}
+    return found if len(found) < len(told) else set()
