@@ -136,7 +136,8 @@ def _kept(parts: Sequence[Rows]) -> list[Rows]:
 def _pseudo(whole: float, left_out: Sequence[float] | Floats) -> Floats:
     """Pseudo-values of a statistic from its values with one part left out."""
     count = len(left_out)
-    return count * whole - (count - 1) * np.asarray(left_out, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return count * whole - (count - 1) * np.asarray(left_out, dtype=np.float64)
 
 
 def _around(value: float, sides: Sequence[Floats], level: float, seed: int) -> Interval | None:
@@ -170,7 +171,8 @@ def _ends(
 
 def _multiplicities(count: int, rng: np.random.Generator) -> Floats:
     """How often each patient is in each resample (resamples, count)."""
-    return rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(np.float64)
+    drawn = rng.integers(count, size=(RESAMPLES, count)) + count * np.arange(RESAMPLES)[:, None]
+    return np.bincount(drawn.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count).astype(np.float64)
 
 
 def _drawn(sides: Sequence[Floats], rng: np.random.Generator) -> Floats:
