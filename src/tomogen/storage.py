@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tomogen.errors import DataInvalid, InputMissing, Reason, UsageFault
+from tomogen.errors import DataInvalid, InputMissing, Reason, RecipeMismatch, UsageFault
 
 INFLATION = 1032
 """Deflate makes of one byte at most so many (RFC 1951: 258 bytes from two bits)."""
@@ -66,6 +66,22 @@ def head(path: Path, size: int) -> bytes:
             while len(found) < size:
                 found += next(pieces)
         return bytes(found[:size])
+
+
+def refuse_pickle(path: Path, fix: str) -> None:
+    """Weights in a pickle can run any code when they are opened: they never are. A file that is not there passes.
+
+    Raises:
+        RecipeMismatch: by its name or its first bytes it is a pickle, or the zip archive that torch puts one into.
+    """
+    if not path.is_file():
+        return
+    with opened(path) as file:
+        start = file.read(9)
+    # The length that opens a safetensors file begins with 0x80 in one of 32; its ninth byte is always a brace.
+    pickled = start[:4] == b"PK\x03\x04" or start[:1] == b"\x80"
+    if (pickled and start[8:] != b"{") or path.suffix in (".pt", ".pth", ".ckpt", ".pkl"):
+        raise RecipeMismatch("weights in a pickle are never loaded: opening one can run any code", at=path, fix=fix)
 
 
 def is_gzip(path: Path) -> bool:
