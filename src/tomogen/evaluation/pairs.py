@@ -1,7 +1,7 @@
 """Against truth: scans and what was made to be like them, scored case by case, with floors beside."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -20,6 +20,7 @@ from tomogen.evaluation.floors import MeanScan, blurred
 from tomogen.evaluation.gather import Source, gather
 from tomogen.evaluation.grids import on_grid
 from tomogen.evaluation.marks import marked
+from tomogen.evaluation.metrics import cnr, error
 from tomogen.evaluation.pair import HU, Metric, Pair, Reading
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Scores
@@ -129,6 +130,8 @@ def score_pairs(
             for convention, metric in modules:
                 if name == MADE or convention == "standard":
                     tally.add(one.name, metric.measure(pair))
+            if asked.structure is not None:
+                tally.add(one.name, _of_structure(pair, true, asked.structure, asked.options))
         for name, hu in (("truth", true.hu), ("made", other.hu)):
             counts[name] += np.histogram(np.clip(hu, EDGES[0], EDGES[-1]), EDGES)[0]
         if len(shown) < SHOWN:
@@ -197,6 +200,16 @@ def _mask(truth: Volume, one: Source, asked: Asked) -> tuple[NDArray[np.bool_] |
     if asked.mask == "body":
         return _body(truth), "body"
     return marked(asked.mask, one.name, truth, asked.options), f"given: {Path(asked.mask).name}"
+
+
+def _of_structure(pair: Pair, truth: Volume, path: str | Path, options: ReadOptions) -> Iterator[Reading]:
+    """Contrast of a structure, and the errors in HU within it, as `METRIC/structure`."""
+    name = f"{cnr.STRUCTURE}{Path(path).name}"
+    inside = replace(pair, mask=marked(path, pair.case, truth, options), mask_name=name)
+    yield from cnr.measure(inside)
+    for definition, value in error.measure(inside):
+        if "/" not in definition.metric:
+            yield Reading(replace(definition, metric=f"{definition.metric}/structure"), value)
 
 
 def _body(truth: Volume) -> NDArray[np.bool_]:

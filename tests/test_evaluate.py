@@ -1,0 +1,252 @@
+"""`tomogen evaluate`: pairs, sets and runs from the command line to scores, report and exit code; and bad input."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import tiny
+import tomogen
+from tomogen import formats
+from tomogen.cli.__main__ import main
+from tomogen.errors import UsageFault
+from tomogen.evaluation.requirement import Requirement
+from tomogen.evaluation.scores import Scores
+from tomogen.volume import Volume, affine_of
+
+SHAPE = (16, 20, 24)
+
+
+def chest(seed: int, noise: float = 0.0, shift: float = 0.0) -> Volume:
+    """Two lungs in a body in air, a little different for each seed."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.mgrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j, -1 : 1 : SHAPE[2] * 1j]
+    size = rng.uniform(0.8, 1.0)
+    hu = np.where(y**2 + x**2 < 0.9 * size, 40.0, -1000.0)
+    for side in (-0.4, 0.4):
+        hu[z**2 + (y / 0.6) ** 2 + ((x - side) / 0.3) ** 2 < size] = -820
+    hu[(y - 0.6) ** 2 + x**2 < 0.02] = 600
+    hu += 20 * np.sin(rng.uniform(2, 4) * z + 3 * x) + shift + rng.normal(0, noise or 1e-9, SHAPE)
+    return Volume(hu.round().astype(np.int16), affine_of((3.0, 2.0, 2.0), (0, 0, seed)))
+
+
+def write(volumes: dict[str, Volume], folder: Path) -> Path:
+    for name, volume in volumes.items():
+        formats.write(volume, folder / f"{name}.nii.gz")
+    return folder
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as done:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return int(done.value.code or 0), out, err
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("evaluate")
+    write({f"p{n}": chest(n) for n in range(3)}, place / "truth")
+    write({f"p{n}": chest(n, noise=20, shift=10) for n in range(3)}, place / "made")
+    write({f"p{n}": chest(n, noise=60, shift=40) for n in range(3)}, place / "input")
+    write({f"q{n}": chest(n) for n in range(20, 26)}, place / "train")
+    return place
+
+
+def test_pairs_stand_between_their_floors(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--input", folders / "input", "--train", folders / "train", "--mask", "body", "--conventions", "standard")
+    code, out, err = run(
+        capsys, "evaluate", "pairs", folders / "truth", folders / "made", *flags, "--out", tmp_path / "r", "--json"
+    )
+    assert code == 0, err
+    told: dict[str, Any] = json.loads(out)
+    assert told["schema"] == 1
+    scores = Scores.read(tmp_path / "r" / "scores.json")
+    mae = {subject: scores.get(subject, "mae").value for subject in scores.subjects}
+    assert mae["made"] < mae["floor: input"] < mae["floor: mean of training"]
+    assert mae["made"] == pytest.approx(17.5, abs=2)
+    made = scores.get("made", "mae")
+    assert made.interval is not None
+    assert made.interval[0] <= made.value <= made.interval[1]
+    assert made.definition.n == (3,)
+    assert made.definition.mask == "body"
+    assert set(made.cases) == {"p0", "p1", "p2"}
+    page = (tmp_path / "r" / "index.html").read_text()
+    assert "mean of training" in page
+
+
+def test_a_structure_has_its_contrast_and_its_own_error(folders: Path, tmp_path: Path) -> None:
+    marks = {f"p{n}": Volume((chest(n).hu > 400).astype(np.int16), chest(n).affine) for n in range(3)}
+    found = tomogen.evaluate.pairs(
+        folders / "truth", folders / "made", structure=write(marks, tmp_path / "bone"), conventions="standard"
+    )
+    made = {score.definition.metric: score for score in found.scores.subjects["made"]}
+    assert made["bias/structure"].value == pytest.approx(10, abs=3)
+    assert made["bias/structure"].definition.mask == "structure: bone"
+    assert made["cnr/truth"].value > made["cnr/made"].value > 0
+
+
+def test_every_convention_is_told_beside_the_standard(folders: Path) -> None:
+    found = tomogen.evaluate.pairs(folders / "truth" / "p0.nii.gz", folders / "made" / "p0.nii.gz")
+    conventions = {score.definition.convention for score in found.scores.subjects["made"]}
+    assert {
+        "standard",
+        "x2ct2019",
+        "synthrad2023",
+        "synthrad2025",
+        "scikit_image",
+        "monai",
+        "torchmetrics",
+    } <= conventions
+    assert {score.definition.convention for score in found.scores.subjects["floor: blurred truth"]} == {"standard"}
+    assert any("one patient" in note for note in found.scores.notes)
+    assert all(score.interval is None for score in found.scores.subjects["made"])
+
+
+def test_a_missed_requirement_is_exit_code_1(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = ("evaluate", "pairs", folders / "truth", folders / "made", "--conventions", "standard")
+    assert run(capsys, *pair, "--require", "mae<=100", "--require", "psnr>10")[0] == 0
+    code, _, err = run(capsys, *pair, "--require", "mae<=1e-3")
+    assert code == 1
+    assert "warning: missed: mae<=1e-3: it is 1" in err
+
+
+@pytest.mark.parametrize("text", ["mae", "mae<=", "mae=3", "<=3", "mae<=three"])
+def test_a_requirement_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(UsageFault, match="no requirement"):
+        Requirement.parse(text)
+
+
+def test_a_requirement_may_name_a_convention() -> None:
+    assert Requirement.parse("synthrad2025:psnr > 30") == Requirement(
+        "synthrad2025:psnr > 30", "psnr", "synthrad2025", ">", 30.0
+    )
+
+
+def bad_pairs(folders: Path, place: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
+    """Arguments, exit code and words, by what is wrong."""
+    truth, made = folders / "truth", folders / "made"
+    one = truth / "p0.nii.gz"
+    shifted = Volume(chest(0).hu, affine_of((3.0, 2.0, 2.0), (40, 0, 0)))
+    write({"p0": shifted}, place / "shifted")
+    write({"p0": chest(0).crop((0, 0, 0), (16, 20, 20))}, place / "narrow")
+    write({"p0": chest(0), "p1": chest(1)}, place / "two")
+    (place / "empty").mkdir()
+    nan = chest(0).hu.astype(np.float32)
+    nan[3, 4, 5] = np.nan
+    write({"p0": Volume(nan, chest(0).affine)}, place / "nan")
+    write({"p0": Volume(np.full(SHAPE, 7, np.int16), chest(0).affine)}, place / "constant")
+    return {
+        "absent": ((truth, place / "absent"), 3, "no such file"),
+        "empty": ((truth, place / "empty"), 3, "0 files"),
+        "shape": ((one, place / "narrow"), 4, "16 x 20 x 24 voxels against 16 x 20 x 20"),
+        "affine": ((one, place / "shifted"), 4, "40.0 mm apart"),
+        "unpaired": ((truth, place / "two"), 4, "no made scan for p2"),
+        "nan": ((one, place / "nan"), 4, "NaN"),
+        "constant": ((one, place / "constant"), 4, "every voxel is 7"),
+        "convention": ((truth, made, "--conventions", "synthrad2024"), 2, "no such convention 'synthrad2024'"),
+        "mask": ((truth, made, "--mask", place / "two"), 3, "no mask for p2"),
+    }
+
+
+@pytest.mark.parametrize(
+    "what", ["absent", "empty", "shape", "affine", "unpaired", "nan", "constant", "convention", "mask"]
+)
+def test_bad_pairs_are_told_in_three_lines(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    arguments, expected, words = bad_pairs(folders, tmp_path)[what]
+    code, out, err = run(capsys, "evaluate", "pairs", *arguments, "--out", tmp_path / "report")
+    assert (code, out) == (expected, ""), err
+    assert words in err
+    assert len([line for line in err.splitlines() if not line.startswith("evaluate: ")]) <= 3
+    assert not (tmp_path / "report").exists()
+
+
+def test_another_grid_is_resampled_on_request_and_that_is_recorded(folders: Path, tmp_path: Path) -> None:
+    whole = chest(0)
+    inner = write({"p0": whole.crop((2, 3, 4), (12, 14, 16))}, tmp_path / "inner")
+    found = tomogen.evaluate.pairs(inner, folders / "truth" / "p0.nii.gz", resample=True, conventions="standard")
+    assert found.scores.get("made", "mae").value == 0
+    assert any("resampled" in note for note in found.scores.notes)
+
+
+def test_a_report_is_not_written_over(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = (
+        "evaluate",
+        "pairs",
+        folders / "truth",
+        folders / "made",
+        "--conventions",
+        "standard",
+        "--out",
+        tmp_path,
+    )
+    assert run(capsys, *arguments)[0] == 0
+    code, _, err = run(capsys, *arguments)
+    assert (code, "there is a report already" in err) == (2, True)
+    assert run(capsys, *arguments, "--overwrite")[0] == 0
+
+
+def test_sets_of_one_kind_are_nearer_than_noise(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noisy = write({f"n{n}": chest(n, noise=600) for n in range(30, 34)}, tmp_path / "noisy")
+    like = write({f"l{n}": chest(n) for n in range(40, 44)}, tmp_path / "like")
+    values = []
+    for made in (like, noisy):
+        code, out, err = run(capsys, "evaluate", "sets", folders / "train", made, "--json")
+        assert code == 0, err
+        scores = Scores.from_json(out)
+        values.append(scores.get("made", "kid/volume").value)
+        fid = scores.get("made", "fid/volume")
+        assert np.isnan(fid.value)
+        assert "50" in fid.note
+    assert values[0] < values[1]
+
+
+def test_sets_of_unlike_spacing_are_refused_or_resampled(folders: Path, tmp_path: Path) -> None:
+    coarse = {f"c{n}": Volume(chest(n).hu, affine_of((3.5, 2.0, 2.0))) for n in range(3)}
+    made = write(coarse, tmp_path / "coarse")
+    with pytest.raises(tomogen.errors.DataInvalid, match=r"3.*3\.5"):
+        tomogen.evaluate.sets(folders / "train", made)
+    found = tomogen.evaluate.sets(folders / "train", made, resample=True)
+    assert all("resampled to 3 x 2 x 2 mm" in s.definition.preprocessing for s in found.scores.subjects["made"])
+
+
+def test_weights_of_another_hash_or_in_a_pickle_are_refused(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = tmp_path / "net.py"
+    module.write_text(
+        "import torch\nDIMS = 3\nWINDOW = (-1000, 1000)\n\n\ndef build():\n"
+        "    return torch.nn.Sequential(torch.nn.Conv3d(1, 4, 3, bias=False), torch.nn.AdaptiveAvgPool3d(1),"
+        " torch.nn.Flatten())\n"
+    )
+    weights = np.random.default_rng(0).normal(size=(4, 1, 3, 3, 3)).astype(np.float32)
+    save_file({"0.weight": weights}, tmp_path / "net.safetensors")
+    own = ("evaluate", "sets", folders / "train", folders / "made", "--network", module, "--json")
+    code, out, err = run(capsys, *own, "--weights", tmp_path / "net.safetensors")
+    assert code == 0, err
+    assert "net" in Scores.from_json(out).get("made", "kid/volume").definition.features
+    code, _, err = run(capsys, *own, "--weights", tmp_path / "net.safetensors", "--sha256", "0" * 64)
+    assert (code, "0" * 64 in err) == (5, True)
+    (tmp_path / "net.pt").write_bytes(b"PK\x03\x04pickle")
+    code, _, err = run(capsys, *own, "--weights", tmp_path / "net.pt")
+    assert (code, "pickle" in err) == (5, True)
+
+
+def test_a_run_is_scored_with_its_floors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = tiny.trained(tmp_path, "run", set=[], steps=2).run
+    code, out, err = run(capsys, "evaluate", "run", trained, tmp_path / "cases", "--n", "4", "--json")
+    assert code == 0, err
+    scores = Scores.from_json(out)
+    assert {"made", "floor: real against real", "floor: untrained model"} <= set(scores.subjects)
+    assert any("trained on" in note for note in scores.notes)
+    assert (Path(trained) / "report" / "index.html").is_file()
+    assert (Path(trained) / "report" / "scores.json").is_file()
+    again = tomogen.evaluate.run(trained, tmp_path / "cases", n=4, out=tmp_path / "again")
+    assert again.scores.get("made", "kid/volume").value == scores.get("made", "kid/volume").value
