@@ -31,9 +31,12 @@ LEAST = 2.0**-10
 
 
 def distances(shape: Sequence[int], spacing: Sequence[float]) -> int:
-    """For how many distances of 1, 2, ... slices scans of this shape and spacing have a profile; 0 for one slice."""
+    """For how many distances of 1, 2, ... slices scans of this shape and spacing have a profile.
+
+    None for one slice, or where slices are farther apart than half their side.
+    """
     side = min((n - 1) * mm for n, mm in zip(shape[1:], spacing[1:], strict=True))
-    return min(DISTANCES, shape[0] - 1, max(1, int(REACH * side / spacing[0])))
+    return min(DISTANCES, shape[0] - 1, int(REACH * side / spacing[0]))
 
 
 def profile(volume: Volume, count: int | None = None, at: str | None = None) -> NDArray[np.float64]:

@@ -53,7 +53,9 @@ class Collection:
     counts: NDArray[np.int64]
     """Voxels in each bin of HU, a row a scan."""
     profiles: NDArray[np.float64]
-    """Coherence profiles `(scans, distances)`; no distances for slices."""
+    """Coherence profiles `(scans, distances)`; no distances for slices, NaN of scans whose slices are blank."""
+    too_small: dict[str, str]
+    """Views that a network cannot see, and why."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,6 +80,7 @@ class Collection:
             views=views,
             counts=np.concatenate([self.counts, other.counts]),
             profiles=np.concatenate([self.profiles[:, :count], other.profiles[:, :count]]),
+            too_small=self.too_small | other.too_small,
         )
 
     def thinned(self, most: int) -> "Collection":
@@ -94,10 +97,11 @@ def collect(
     `what` is `real` or `made`, for messages.
 
     Raises:
-        DataInvalid: no scans, NaN, one value everywhere, unlike spacings, slices among volumes; the scan is named.
+        DataInvalid: no scans, NaN, unlike spacings, slices among volumes, real scans of one value; the scan is named.
     """
     ids, patients, shapes, counts, profiles = [], [], [], [], []
     found: dict[str, list[NDArray[np.float64]]] = {}
+    too_small: dict[str, str] = {}
     first: Scan | None = None
     for scan in _sound(scans, what):
         first = first or scan
@@ -111,9 +115,14 @@ def collect(
             shapes.append(part.volume.shape)
             counts.append(histogram.counts(part.volume.hu))
             if not flat:
-                profiles.append(coherence.profile(part.volume, at=part.id))
-            for view, rows in _features(part.volume, networks, flat, most, part.id):
-                found.setdefault(view, []).append(rows)
+                profiles.append(_profile(part.volume))
+            for view, network, images in _images(part.volume, networks, flat, most):
+                try:
+                    found.setdefault(view, []).append(_rows(network, images, part.id))
+                except DataInvalid as error:
+                    if error.reason is not Reason.TOO_SMALL:
+                        raise
+                    too_small.setdefault(view, f"{part.id}: {error.what}")
     if first is None:
         raise DataInvalid(f"no {what} scans", reason=Reason.EMPTY, fix="another folder")
     count = min(map(len, profiles), default=0)
@@ -122,9 +131,10 @@ def collect(
         patients=patients,
         shapes=frozenset(shapes),
         spacing=first.volume.spacing,
-        views={view: _joined(rows) for view, rows in found.items()},
+        views={view: _joined(rows) for view, rows in found.items() if view not in too_small},
         counts=np.stack(counts),
         profiles=np.array([one[:count] for one in profiles]).reshape(len(profiles), count),
+        too_small=too_small,
     )
 
 
@@ -153,17 +163,17 @@ def _mm(spacing: Sequence[float]) -> str:
 
 
 def _sound(scans: Iterable[Scan], what: str) -> Iterator[Scan]:
-    """Each scan turned to S, P, L.
+    """Each scan turned to S, P, L. What a model makes may be one value everywhere: it is scored as badly as it is.
 
     Raises:
-        DataInvalid: NaN, infinity, or one value everywhere.
+        DataInvalid: NaN or infinity; a real scan of one value.
     """
     for scan in scans:
         hu = scan.volume.hu
         if hu.dtype.kind == "f" and not np.isfinite(hu).all():
             raise DataInvalid(f"NaN or infinity in a {what} scan", reason=Reason.NOT_FINITE, at=scan.id)
-        if hu.min() == hu.max():
-            raise DataInvalid(f"every voxel of a {what} scan is {hu.min():g} HU", reason=Reason.CONSTANT, at=scan.id)
+        if what == "real" and hu.min() == hu.max():
+            raise DataInvalid(f"every voxel of a real scan is {hu.min():g} HU", reason=Reason.CONSTANT, at=scan.id)
         yield scan._replace(volume=scan.volume.reorient())
 
 
@@ -177,23 +187,35 @@ def _slices(scan: Scan, most: int) -> Iterator[Scan]:
         yield Scan(f"{scan.id}#{k}", scan.patient, scan.volume.crop((k, 0, 0), (1, height, width)))
 
 
-def _features(
-    volume: Volume, networks: Sequence[FeatureNetwork], flat: bool, most: int, at: str
-) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Rows of one scan by view."""
+def _profile(volume: Volume) -> NDArray[np.float64]:
+    """Of coherence, NaN where nothing changes within the slices."""
+    count = coherence.distances(volume.shape, volume.spacing)
+    try:
+        return coherence.profile(volume, count) if count else np.empty(0)
+    except DataInvalid as error:
+        if error.reason is not Reason.CONSTANT:
+            raise
+        return np.full(count, np.nan)
+
+
+def _images(
+    volume: Volume, networks: Sequence[FeatureNetwork], flat: bool, most: int
+) -> Iterator[tuple[str, FeatureNetwork, NDArray[np.float32]]]:
+    """What each network is to see of one scan, by view."""
     for network in networks:
         if network.dims == 3:
             if not flat:
-                yield VOLUME, _finite(network(volume.hu[None].astype(np.float32)), network, at)
+                yield VOLUME, network, volume.hu[None].astype(np.float32)
             continue
         for plane, images in planes.cut(volume, most, planes.PLANES[:1] if flat else planes.PLANES).items():
-            yield plane, _finite(network(images), network, at)
+            yield plane, network, images
 
 
-def _finite(rows: NDArray[np.float64], network: FeatureNetwork, at: str) -> NDArray[np.float64]:
+def _rows(network: FeatureNetwork, images: NDArray[np.float32], at: str) -> NDArray[np.float64]:
+    rows = np.asarray(network(images), dtype=np.float64)
     if not np.isfinite(rows).all():
         raise DataInvalid(f"features of {network.name} are not finite", reason=Reason.NOT_FINITE, at=at)
-    return np.asarray(rows, dtype=np.float64)
+    return rows
 
 
 def _joined(rows: Sequence[NDArray[np.float64]]) -> Rows:

@@ -37,8 +37,9 @@ def parts(patients: Sequence[str], made: int, seed: int, count: int = PARTS) -> 
         random = np.random.default_rng((seed, number))
         order = random.permutation(len(names))
         reach = np.cumsum(np.bincount(of)[order])
-        # at least one patient on either side, however many scans each has
-        inside = min(int(np.searchsorted(reach, wanted)) + 1, len(names) - 1)
+        # of patients with many scans more than it takes: made scans are of as many patients as they are scans
+        needed = max(int(np.searchsorted(reach, wanted)) + 1, min(wanted, len(names) // 2))
+        inside = min(needed, len(names) - 1)
         apart = np.isin(of, order[:inside])
         drawn.append([random.permutation(rows) for rows in (np.flatnonzero(~apart), np.flatnonzero(apart))])
         drawn[-1].append(random.permutation(made))

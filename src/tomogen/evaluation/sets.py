@@ -123,6 +123,8 @@ def _whole(pool: Pool) -> Iterator[Score]:
     of_real, of_made = ([pool.scans.patients[scan] for scan in scans] for scans in (pool.real, pool.made))
     people = len(set(of_real)), len(set(of_made))
     alone = "" if min(people) > 1 else f"no interval: {people[0]} real and {people[1]} made patients"
+    count = int(np.isnan(pool.scans.profiles).any(axis=1).sum())
+    blank = f"no value: {count} scans have slices in which nothing changes" if count else ""
     for one in metrics_of(pool, pool.real, pool.made):
         definition = replace(
             one.definition, reduction=f"{one.definition.reduction}; interval: patients resampled or left out in turn"
@@ -143,7 +145,7 @@ def _whole(pool: Pool) -> Iterator[Score]:
             interval=_bounded(found, definition.metric),
             definition=definition,
             cases=_cases(one, pool),
-            note=_joined(one.note, alone),
+            note=_joined(one.note, alone, blank if definition.metric == "coherence" else ""),
         )
 
 
@@ -220,6 +222,8 @@ def _notes(
         yield (
             f"fields of unlike size: real {_shapes(real)}, made {_shapes(made)} voxels; that alone may set them apart"
         )
+    for view, why in (real.too_small | made.too_small).items():
+        yield f"no scores of the view {view}: {why}"
     if not drawn:
         yield f"{len(real)} {noun} of one real patient: nobody can be set apart, so there is no floor"
         return
