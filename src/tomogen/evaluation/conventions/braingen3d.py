@@ -11,6 +11,7 @@ float64. Its filter runs along channels and batch too, harmless for one of each.
 scale (the original raises), and a negative mean no power: NaN.
 """
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import Floats, gaussian
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import NOTHING, WANG_WEIGHTS, Change, floats, means, product, pyramid, single, unit
+from tomogen.evaluation.similarity import WANG_WEIGHTS, Change, floats, product, pyramid, single, unit
+from tomogen.evaluation.structure import means
 
 WEIGHTS = single(WANG_WEIGHTS)
 TAPS = 13
@@ -65,10 +67,11 @@ def signed_unit(hu: NDArray[Any]) -> Floats:
 
 def msssim_3d(truth: HU, made: HU, change: Change = floats) -> Scales:
     """Five scales of what `change` makes of the values, which should lie in [-1, 1]."""
+    if min(truth.shape) < SHORTEST:
+        return Scales([math.nan] * len(WEIGHTS), [math.nan] * len(WEIGHTS))
     found = []
     for x, y, still in pyramid(truth, made, len(WEIGHTS), change):
-        fits = min(truth.shape) >= SHORTEST
-        found.append(means(x, y, gaussian(1.5, TAPS), 1.0, change=still, edges="reflect") if fits else NOTHING)
+        found.append(means(x, y, gaussian(1.5, TAPS), 1.0, change=still, edges="reflect"))
     return Scales([one.ssim for one in found], [one.contrast for one in found])
 
 

@@ -24,13 +24,10 @@ from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import Floats, gaussian, uniform
 from tomogen.evaluation.pair import HU, Pair, Reading
 from tomogen.evaluation.similarity import (
-    NOTHING,
     WANG_WEIGHTS,
     Change,
-    Means,
     first_weights,
     floats,
-    means,
     offset,
     product,
     pyramid,
@@ -38,6 +35,7 @@ from tomogen.evaluation.similarity import (
     slabs,
     unit,
 )
+from tomogen.evaluation.structure import Means, means
 
 FAITHFUL = 1_000_000
 """Voxels up to which SSIM is computed in float32 as the original does."""
@@ -86,7 +84,7 @@ def _means(
     x: NDArray[Any], y: NDArray[Any], data_range: float, kernel_type: Kernel, taps: int, change: Change
 ) -> Means:
     if min(x.shape) < taps:
-        return NOTHING
+        return Means(math.nan, math.nan, math.nan)
     if x.size <= FAITHFUL:
         return _float32_means(change(x), change(y), data_range, _window(kernel_type, taps))
     weights = gaussian(SIGMA, taps) if kernel_type == "gaussian" else uniform(taps)
@@ -206,7 +204,7 @@ def _errors(pair: Pair) -> Iterator[Reading]:
 def _mean_errors(truth: HU, made: HU, change: Change) -> tuple[float, float]:
     """Mean absolute and mean squared difference."""
     absolute = square = 0.0
-    for _, a, b in slabs(truth, made, 1, change):
+    for _, a, b in slabs(truth, made, change):
         absolute += float(np.abs(a - b).sum())
         square += float(np.vdot(a - b, a - b))
     return absolute / truth.size, square / truth.size

@@ -64,7 +64,7 @@ def psnr(mse: float, peak: float) -> float:
 def mean_squared_error(truth: HU, made: HU, change: Change = floats, mask: NDArray[np.bool_] | None = None) -> float:
     """HU^2 over all voxels, or over those of the mask; NaN where the mask is empty."""
     total, count = 0.0, 0
-    for span, a, b in slabs(truth, made, 1, change):
+    for span, a, b in slabs(truth, made, change):
         difference = a - b
         if mask is not None:
             difference = difference[mask[span]]

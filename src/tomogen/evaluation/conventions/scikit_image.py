@@ -15,7 +15,8 @@ import numpy as np
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import gaussian, uniform
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import Change, floats, means, offset, slabs, unit
+from tomogen.evaluation.similarity import Change, clipped, floats, offset, slabs, unit
+from tomogen.evaluation.structure import means
 
 define = partial(Definition, convention="scikit_image")
 _PLANES = ("axial", "coronal", "sagittal")
@@ -47,7 +48,7 @@ def structural_similarity(
 
 def mean_squared_error(truth: HU, made: HU, change: Change = floats) -> float:
     """Mean squared difference over all voxels."""
-    return sum(float(np.vdot(a - b, a - b)) for _, a, b in slabs(truth, made, 1, change)) / truth.size
+    return sum(float(np.vdot(a - b, a - b)) for _, a, b in slabs(truth, made, change)) / truth.size
 
 
 def peak_signal_noise_ratio(truth: HU, made: HU, *, data_range: float, change: Change = floats) -> float:
@@ -58,7 +59,7 @@ def peak_signal_noise_ratio(truth: HU, made: HU, *, data_range: float, change: C
 
 def normalized_root_mse(truth: HU, made: HU) -> float:
     """RMSE over the root mean square of the truth (the default, `euclidean`); NaN or infinite for a truth of zeros."""
-    square = sum(float(np.vdot(a, a)) for _, a, _ in slabs(truth, truth, 1))
+    square = sum(float(np.vdot(a, a)) for _, a, _ in slabs(truth, truth))
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.sqrt(mean_squared_error(truth, made)) / np.sqrt(np.float64(square) / truth.size))
 
@@ -145,7 +146,7 @@ def _change(way: Way) -> Change:
     if way.clip is None:
         return floats
     low, high = way.clip
-    return unit(low, high) if way.scaled else lambda hu: np.clip(hu, float(low), float(high))
+    return unit(low, high) if way.scaled else clipped(low, high)
 
 
 def _errors(pair: Pair) -> Iterator[Reading]:

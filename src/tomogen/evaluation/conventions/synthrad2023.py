@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import uniform
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import floats, means, offset, slabs
+from tomogen.evaluation.similarity import floats, offset, slabs
+from tomogen.evaluation.structure import means
 
 LOW, HIGH = -1024, 3000
 PEAK = HIGH - LOW
@@ -29,7 +30,7 @@ Mask = NDArray[np.bool_] | None
 def mae(truth: HU, made: HU, mask: Mask = None) -> float:
     """Mean absolute error in HU over the mask's voxels, or over all; NaN for an empty mask."""
     total, count = 0.0, 0
-    for span, a, b in slabs(truth, made, 1, floats):
+    for span, a, b in slabs(truth, made, floats):
         difference = np.abs(a - b) if mask is None else np.abs(a - b)[mask[span]]
         total += float(difference.sum())
         count += difference.size
@@ -44,7 +45,7 @@ def psnr(truth: HU, made: HU, mask: Mask = None, use_population_range: bool = Tr
     change = offset(LOW, HIGH) if use_population_range else floats
     peak = PEAK if use_population_range else float(truth.max()) - float(truth.min())
     total, count = 0.0, 0
-    for span, a, b in slabs(truth, made, 1, change):
+    for span, a, b in slabs(truth, made, change):
         difference = a - b if mask is None else (a - b)[mask[span]]
         total += float(np.vdot(difference, difference))
         count += difference.size

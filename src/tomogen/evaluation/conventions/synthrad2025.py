@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomogen.evaluation.definition import Definition
-from tomogen.evaluation.local import Floats, moments, uniform
+from tomogen.evaluation.local import Floats, Place, Smooth, tiled, uniform
 from tomogen.evaluation.pair import HU, Pair, Reading
 from tomogen.evaluation.similarity import WANG_WEIGHTS, Change, floats, offset, slabs
 
@@ -46,7 +46,7 @@ class Scales(NamedTuple):
 def mae(truth: HU, made: HU, mask: Mask | None = None) -> float:
     """Mean absolute error in HU over the mask's voxels, or over all; NaN for an empty mask."""
     total, count = 0.0, 0
-    for span, a, b in slabs(truth, made, 1, floats):
+    for span, a, b in slabs(truth, made, floats):
         difference = np.abs(a - b) if mask is None else np.abs(a - b)[mask[span]]
         total += float(difference.sum())
         count += difference.size
@@ -61,7 +61,7 @@ def psnr(truth: HU, made: HU, mask: Mask | None = None, use_population_range: bo
     """
     low, high = (LOW, HIGH) if use_population_range else (float(truth.min()), float(truth.max()))
     total, count = 0.0, 0
-    for span, a, b in slabs(truth, made, 1, offset(low, high)):
+    for span, a, b in slabs(truth, made, offset(low, high)):
         difference = a - b if mask is None else (a - b)[mask[span]]
         total += float(np.vdot(difference, difference))
         count += difference.size
@@ -95,23 +95,24 @@ def _scale(
 ) -> tuple[float, float]:
     """Mean of (l^w) c^w s^w over voxels off the border: those of the mask, and all."""
     c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+    sample = TAPS**3 / (TAPS**3 - 1)
     centres = None if mask is None else mask[(slice(BORDER, -BORDER),) * 3]
-    sums, counts = np.zeros(2), np.zeros(2)
-    for span, a, b in slabs(x, y, TAPS, change):
-        m = moments(a, b, uniform(TAPS), sample=True)
-        var_x, var_y = np.maximum(m.var_x, 0), np.maximum(m.var_y, 0)
-        deviations = np.sqrt(var_x * var_y)
-        terms = np.maximum((2 * deviations + c2) / (var_x + var_y + c2), 0)
-        terms *= np.maximum((m.cov + c2 / 2) / (deviations + c2 / 2), 0)
+
+    def work(place: Place, tiles: list[NDArray[Any]], under: Smooth) -> tuple[float, float, int, int]:
+        a, b = (change(tile) for tile in tiles)
+        mean_a, mean_b, aa, bb, ab = under(np.stack([a, b, a * a, b * b, a * b]))
+        var_a, var_b = (np.maximum(sample * square, 0) for square in (aa - mean_a**2, bb - mean_b**2))
+        deviations, cov = np.sqrt(var_a * var_b), sample * (ab - mean_a * mean_b)
+        terms: Floats = np.maximum((2 * deviations + c2) / (var_a + var_b + c2), 0)
+        terms *= np.maximum((cov + c2 / 2) / (deviations + c2 / 2), 0)
         if shines:
-            terms *= np.maximum((2 * m.mean_x * m.mean_y + c1) / (m.mean_x**2 + m.mean_y**2 + c1), 0)
+            terms *= np.maximum((2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1), 0)
         terms **= weight
-        counted = terms if centres is None else terms[centres[span]]
-        sums += counted.sum(), terms.sum()
-        counts += counted.size, terms.size
-    with np.errstate(invalid="ignore"):
-        inside, everywhere = sums / counts
-    return float(inside), float(everywhere)
+        counted = terms if centres is None else terms[centres[place]]
+        return float(counted.sum()), float(terms.sum()), counted.size, terms.size
+
+    inside, everywhere, few, many = np.sum(tiled([x, y], uniform(TAPS), "inside", work), axis=0)
+    return (float(inside / few) if few else math.nan), float(everywhere / many)
 
 
 def _padded(image: NDArray[Any]) -> NDArray[Any]:

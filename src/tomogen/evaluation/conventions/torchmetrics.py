@@ -21,15 +21,16 @@ from tomogen.evaluation.pair import HU, Pair, Reading
 from tomogen.evaluation.similarity import (
     WANG_WEIGHTS,
     Change,
+    clipped,
     first_weights,
     floats,
-    means,
     product,
     pyramid,
     single,
     slabs,
     unit,
 )
+from tomogen.evaluation.structure import means
 
 define = partial(Definition, convention="torchmetrics")
 
@@ -127,7 +128,7 @@ def measure(pair: Pair) -> Iterator[Reading]:
     """PSNR, SSIM and MS-SSIM in these ways; masks are not looked at."""
     yield from _decibels(pair)
     for name, way in WAYS.items():
-        change = unit(*way.clip) if way.scaled else partial(np.clip, a_min=float(way.clip[0]), a_max=float(way.clip[1]))
+        change = unit(*way.clip) if way.scaled else clipped(*way.clip)
         if way.betas:
             value = multiscale(pair.made, pair.truth, way.weights, way.data_range or 1.0, change, way.betas)
         else:
@@ -156,7 +157,6 @@ def _decibels(pair: Pair) -> Iterator[Reading]:
         define, unit="dB", better="higher", reduction="of the mean over voxels", parameters={"peak": 4024}
     )
     constants = "Constants are rounded to float32: 2e-6 dB off"
-    clipped = partial(np.clip, a_min=-1024.0, a_max=3000.0)
     whole = (-1024.0, 3000.0)
     yield Reading(
         decibels(metric="psnr_raw_4024", departs=f"HU are not clipped. {constants}."),
@@ -164,7 +164,7 @@ def _decibels(pair: Pair) -> Iterator[Reading]:
     )
     yield Reading(
         decibels(metric="psnr_tuple_range", range=whole, departs=f"{constants}."),
-        peak_signal_noise_ratio(_mean_squared(pair, clipped), 4024),
+        peak_signal_noise_ratio(_mean_squared(pair, clipped(*_FULL)), 4024),
     )
     yield Reading(
         decibels(metric="psnr_clip4024", range=whole, parameters={"peak": 1}, departs=f"{constants}."),
@@ -173,7 +173,7 @@ def _decibels(pair: Pair) -> Iterator[Reading]:
 
 
 def _mean_squared(pair: Pair, change: Change) -> float:
-    return sum(float(np.vdot(a - b, a - b)) for _, a, b in slabs(pair.truth, pair.made, 1, change)) / pair.truth.size
+    return sum(float(np.vdot(a - b, a - b)) for _, a, b in slabs(pair.truth, pair.made, change)) / pair.truth.size
 
 
 def _extent(image: HU, change: Change) -> float:

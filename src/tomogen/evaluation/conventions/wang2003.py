@@ -14,7 +14,8 @@ from typing import NamedTuple
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import Floats, gaussian, uniform
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import Means, first_weights, means, product, pyramid, unit
+from tomogen.evaluation.similarity import first_weights, product, pyramid, unit
+from tomogen.evaluation.structure import Means, means
 
 define = partial(Definition, convention="wang2003", better="higher", range=(-1024.0, 3000.0))
 

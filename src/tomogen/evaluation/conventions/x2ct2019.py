@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import uniform
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import floats, means, slabs
+from tomogen.evaluation.similarity import floats, slabs
+from tomogen.evaluation.structure import means
 
 LOW, SPAN = -1024, 2500
 PEAK = 4095
@@ -85,7 +86,7 @@ def lost(hu: HU, kept: NDArray[np.float32]) -> int:
 
 def _fraction_errors(truth: NDArray[np.float32], made: NDArray[np.float32]) -> Iterator[Reading]:
     absolute = square = cross = aa = bb = 0.0
-    for _, a, b in slabs(truth, made, 1, floats):
+    for _, a, b in slabs(truth, made, floats):
         absolute += float(np.abs(a - b).sum())
         square += _dot(a - b, a - b)
         cross, aa, bb = cross + _dot(a, b), aa + _dot(a, a), bb + _dot(b, b)
@@ -126,7 +127,7 @@ def _similarities(truth: NDArray[np.float32], made: NDArray[np.float32]) -> Iter
 
 def _count_errors(truth: NDArray[np.float32], made: NDArray[np.float32]) -> Iterator[Reading]:
     absolute, slices = 0, [np.zeros(size) for size in truth.shape]
-    for span, a, b in slabs(truth, made, 1, _whole):
+    for span, a, b in slabs(truth, made, _whole):
         difference = a - b
         absolute += int(np.abs(difference).sum())
         square = difference * difference
