@@ -17,7 +17,8 @@ from tomogen.reporting.words import shareable
 from tomogen.run import Run
 from tomogen.volume import Volume
 
-SCORES = "scores.json"
+SCORES = ("scores.json", "report/scores.json")
+"""Where the scores of a run lie: the first that there is."""
 
 
 def report(
@@ -33,20 +34,20 @@ def report(
     """Write `index.html` into `out` (by default the run's `report` folder) and return its path.
 
     `data` is the prepared folder, for real cases beside the made ones; `samples` a folder that `sample` wrote NIfTI
-    or pictures into; `commands` what was typed to get here. The run's `scores.json` is shown where there is one.
+    or pictures into; `commands` what was typed to get here. The scores of the run are shown where it has been
+    evaluated.
 
     Raises:
         UsageFault: the page is there already and `overwrite` is not given.
         InputMissing: there is no run.
-        DataInvalid: `scores.json` is damaged, or holds unlike definitions in one row.
+        DataInvalid: the run's scores are damaged, or hold unlike definitions in one row.
     """
     opened = Run.open(run)
     folder = Path(out) if out is not None else opened.path / "report"
     page = folder / PAGE
     if page.exists() and not overwrite:
         raise UsageFault("the report is there already", at=page, fix="--overwrite, or another folder")
-    path = opened.path / SCORES
-    scores = Scores.read(path) if path.is_file() else None
+    scores = next((Scores.read(path) for name in SCORES if (path := opened.path / name).is_file()), None)
     sections: list[Section] = []
     for done, (what, make) in enumerate(
         (

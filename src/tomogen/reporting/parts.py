@@ -96,7 +96,10 @@ class Table:
     groups: Sequence[Group]
     head: str = "score"
     """Of the column of row heads."""
+    shared: str = ""
+    """What all the definitions say."""
     footnotes: Sequence[tuple[int, str]] = ()
+    """What each says beside it."""
     notes: Sequence[tuple[str, str]] = ()
     """(mark, sentence)."""
     prose: bool = False

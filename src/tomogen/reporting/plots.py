@@ -24,10 +24,24 @@ MARKS = ("o", "s", "^", "D", "v", "P")
 """Lines and points differ in shape too."""
 BOXED = 4
 """Cases from which on a box is drawn; fewer are points alone."""
+BINS = 160
+"""Bins of a histogram that can be told apart at the width of the page."""
 ACROSS = 3
 """Panels in a row."""
 _WIDTH = 7.0
 """Inches: the width of the text on A4."""
+
+
+def coarser(
+    edges: NDArray[np.float64], counts: Mapping[str, NDArray[np.int64]]
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.int64]]]:
+    """The same counts in at most `BINS` bins, each of as many old ones; a last one that is not whole stays smaller."""
+    step = max(1, math.ceil((len(edges) - 1) / BINS))
+    first = np.arange(0, len(edges) - 1, step)
+    return np.append(edges[first], edges[-1:]), {
+        name: np.add.reduceat(np.asarray(values), first) if len(first) else np.asarray(values)
+        for name, values in counts.items()
+    }
 
 
 def histograms(edges: NDArray[np.float64], counts: Mapping[str, NDArray[np.int64]]) -> Picture | None:
@@ -46,12 +60,13 @@ def histograms(edges: NDArray[np.float64], counts: Mapping[str, NDArray[np.int64
                 color=look.colour, linestyle=look.dash, linewidth=look.width,
             )  # fmt: skip
         axes.set_yscale("log")
-        axes.set_xlim(edges[0], edges[-1])
+        used = np.flatnonzero(sum(np.asarray(values) for values in counted.values()))
+        axes.set_xlim(edges[used[0]], edges[used[-1] + 1])
         axes.set_xlabel("HU")
         axes.set_ylabel("% of voxels in a bin")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         _dressed(axes)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(facecolor="white", edgecolor="none", framealpha=0.8, fontsize=8)
     return _picture(content, f"HU histograms of {' and '.join(counted)}, logarithmic")
 
 
@@ -74,16 +89,16 @@ def profiles(curves: Mapping[str, NDArray[np.float64]], label: str) -> Picture |
         axes.set_xlabel("distance in slices")
         axes.set_ylabel(label)
         _dressed(axes)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(facecolor="white", edgecolor="none", framealpha=0.8, fontsize=8)
     return _picture(content, f"Inter-slice coherence over the distance, of {', '.join(told)}")
 
 
 def boxes(panels: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) -> Picture | None:
-    """A panel for each score: every case a point, with a box from `BOXED` cases on. None if no value is finite.
+    """A panel for each score: every case a point, with a box from `BOXED` cases on. None where no two can be compared.
 
     A panel is a title and, by subject, the values of the cases; what is not finite is left out and counted.
     """
-    told = [panel for panel in panels if any(_finite(values) for values in panel[1].values())]
+    told = [panel for panel in panels if any(len(_finite(values)) > 1 for values in panel[1].values())]
     if not told:
         return None
     subjects = list(dict.fromkeys(name for _, values in told for name in values))

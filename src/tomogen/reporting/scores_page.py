@@ -18,13 +18,12 @@ from tomogen.run import Run
 SHOWN = 4
 """Cases, or scans of each set, that are shown at most."""
 PAGE = "index.html"
-AT_THE_END = ("seconds",)
-"""Facts that stand at the end of the page and not in its head."""
+ON_A_PAGE = 15
+"""Panels of single cases in one figure: with four subjects these fill a sheet."""
+IN_THE_HEAD = 40
+"""Letters of a fact, at most, that stands in the head of the page; longer ones, and the time, stand at its end."""
 
-_VALUES = (
-    "Values with 95 % intervals below, patients resampled; no interval where too few patients can give one. "
-    "Floors are scored like what was made."
-)
+_INTERVALS = "In brackets 95 % intervals, patients resampled; none where there are too few patients to give one."
 _HEADS = {
     "pairs": "Made scans against the truth, voxel on voxel.",
     "sets": "Made scans against real ones, as two sets.",
@@ -56,7 +55,7 @@ def scores_page(
         sections,
         title=title,
         lead=_HEADS.get(scores.kind, "Scores."),
-        facts=[(name, shareable(fact)) for name, fact in scores.facts.items() if name not in AT_THE_END]
+        facts=[(name, fact) for name, fact in _facts(scores) if _brief(name, fact)]
         + [("written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")],
         cautions=cautions(scores),
     )
@@ -78,11 +77,17 @@ def score_sections(scores: Scores, evidence: Evidence) -> list[Section]:
 
 
 def _tables(scores: Scores) -> list[Section]:
+    whole, parts, equal = tables.whole_rows(scores), tables.part_rows(scores), tables.equal_rows(scores)
     found = []
-    if rows := tables.standard_rows(scores):
-        found.append(Section("Scores", tables=[tables.main_table(rows, f"Standard definitions. {_VALUES}")]))
-    if rows := tables.part_rows(scores):
-        found.append(Section("Scores by part", tables=[tables.parts_table(rows, f"Standard definitions. {_VALUES}")]))
+    if equal:
+        words = "Sets of equal size, so that what was made and its floor, real scans, can be compared. " + _INTERVALS
+        found.append(Section("Made and real at equal n", tables=[tables.parts_table(equal, words)]))
+    heading = "All scans" if equal else "Scores"
+    if whole:
+        found.append(Section(heading, tables=[tables.main_table(whole, f"Standard definitions. {_INTERVALS}")]))
+    if parts:
+        words = f"Standard definitions. {_INTERVALS}"
+        found.append(Section(f"{heading} by part", tables=[tables.parts_table(parts, words)]))
     return found
 
 
@@ -101,8 +106,9 @@ def _scans(evidence: Evidence) -> list[Section]:
 
 def _distributions(scores: Scores, evidence: Evidence) -> list[Section]:
     figures = []
-    if histograms := plots.histograms(evidence.edges, evidence.histograms):
-        width = evidence.edges[1] - evidence.edges[0]
+    edges, counts = plots.coarser(evidence.edges, evidence.histograms)
+    if histograms := plots.histograms(edges, counts):
+        width = edges[1] - edges[0]
         figures.append(
             Figure.of(
                 histograms,
@@ -111,16 +117,18 @@ def _distributions(scores: Scores, evidence: Evidence) -> list[Section]:
                 "HU histograms",
             )
         )
-    if boxes := plots.boxes(_panels(row for row in scores.table() if row.convention == "standard")):
-        figures.append(
-            Figure.of(
-                boxes,
-                "Each point is the score of one scan, as defined by the table's row of that name. From "
-                f"{plots.BOXED} scans on a box spans the quartiles, its line is the median, its whiskers reach "
-                "the least and the greatest. The height within a row means nothing.",
-                "Single cases",
+    panels = _panels(row for row in scores.table() if row.convention == "standard")
+    for first in range(0, len(panels), ON_A_PAGE):
+        if boxes := plots.boxes(panels[first : first + ON_A_PAGE]):
+            figures.append(
+                Figure.of(
+                    boxes,
+                    "Each point is the score of one scan, as defined by the table's row of that name. From "
+                    f"{plots.BOXED} scans on a box spans the quartiles, its line is the median, its whiskers reach "
+                    "the least and the greatest. The height within a row means nothing.",
+                    "Single cases" + (", continued" if first else ""),
+                )
             )
-        )
     if profiles := plots.profiles(evidence.profiles, COHERENCE):
         figures.append(
             Figure.of(
@@ -180,8 +188,16 @@ def _again(scores: Scores, commands: Sequence[str]) -> list[Section]:
         name: version for definition in definitions for name, version in definition.versions.items()
     }
     networks = dict.fromkeys(definition.features for definition in definitions if definition.features)
-    facts = [(name, shareable(fact)) for name, fact in scores.facts.items() if name in AT_THE_END]
-    facts += [("feature network", network) for network in networks]
+    facts = [(name, fact) for name, fact in _facts(scores) if not _brief(name, fact)]
+    facts += [("feature network", network) for network in networks if network not in scores.facts.values()]
     facts.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
     listings = [("", "\n".join(f"$ {shareable(command)}" for command in commands))] if commands else []
     return [Section("Facts, and how to make it again", facts=facts, listings=listings)]
+
+
+def _facts(scores: Scores) -> list[tuple[str, str]]:
+    return [(name, shareable(fact)) for name, fact in scores.facts.items()]
+
+
+def _brief(name: str, fact: str) -> bool:
+    return name != "seconds" and len(fact) <= IN_THE_HEAD

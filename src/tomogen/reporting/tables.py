@@ -1,6 +1,7 @@
 """Scores as tables: subjects side by side, each row with its interval, its best value and its definition."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -13,20 +14,34 @@ from tomogen.reporting.parts import Cell, Group, Line, Table
 PERFECT = "floor: real against real"
 """What no made set is to beat: the score of real scans, and so never marked as best."""
 
+_HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+"""A SHA-256, which stands in full among the facts of the page."""
+EQUAL = "/equal n"
+"""Ends the metrics of two sets that are scored on as many scans as their floor."""
 
-def standard_rows(scores: Scores) -> list[Row]:
+
+def whole_rows(scores: Scores) -> list[Row]:
     """Rows under the standard definitions, of whole scans or sets: not of a part such as a tissue band."""
-    return [row for row in scores.table() if row.convention == "standard" and "/" not in row.metric]
+    return [row for row in _standard(scores) if "/" not in row.metric]
 
 
 def part_rows(scores: Scores) -> list[Row]:
     """Rows of parts, `mae/lung` or `kid/axial`, under the standard definitions."""
-    return [row for row in scores.table() if row.convention == "standard" and "/" in row.metric]
+    return [row for row in _standard(scores) if "/" in row.metric and not row.metric.endswith(EQUAL)]
+
+
+def equal_rows(scores: Scores) -> list[Row]:
+    """Rows of sets of equal size, where what was made stands beside real scans."""
+    return [row for row in _standard(scores) if row.metric.endswith(EQUAL)]
 
 
 def convention_rows(scores: Scores) -> list[Row]:
     """Rows under published conventions."""
     return [row for row in scores.table() if row.convention != "standard"]
+
+
+def _standard(scores: Scores) -> list[Row]:
+    return [row for row in scores.table() if row.convention == "standard"]
 
 
 def main_table(rows: Sequence[Row], caption: str) -> Table:
@@ -40,7 +55,11 @@ def parts_table(rows: Sequence[Row], caption: str) -> Table:
     for row in rows:
         groups.setdefault(row.metric.split("/")[0], []).append(row)
     heads = [(title(name), group) for name, group in groups.items()]
-    return _table(heads, caption, lambda row: title(row.metric.partition("/")[2]))
+    return _table(heads, caption, _part)
+
+
+def _part(row: Row) -> str:
+    return title(row.metric.removesuffix(EQUAL).partition("/")[2]) or "whole"
 
 
 def conventions_table(rows: Sequence[Row], caption: str) -> Table:
@@ -63,7 +82,7 @@ def conventions_table(rows: Sequence[Row], caption: str) -> Table:
                 cells = [_cell(alike[0].scores[name], False, notes) for name in subjects]
             else:
                 cells = [_listed([(row.metric, row.scores[name]) for row in alike]) for name in subjects]
-            way = Cell(_capital(terms(_shared([row.definition for row in alike]))))
+            way = Cell(_capital(_HASH.sub(r"\1…", terms(_shared([row.definition for row in alike])))))
             lines.append(Line(stem, _sense(alike[0]), [*cells, way]))
         told.append(Group(lines, convention))
     return Table(
@@ -93,7 +112,7 @@ def spread(scores: Scores, of: str) -> list[tuple[str, Score]]:
 def remarks(scores: Scores, subject: str) -> list[str]:
     """For each floor that the subject does not beat everywhere, a sentence that names the scores."""
     behind: dict[str, list[str]] = {}
-    for row in standard_rows(scores):
+    for row in whole_rows(scores):
         mine = row.scores.get(subject)
         if mine is None or not row.definition.better or math.isnan(mine.value):
             continue
@@ -129,11 +148,20 @@ def _table(groups: Sequence[tuple[str, Sequence[Row]]], caption: str, named: Cal
             cells = [_cell(row.scores[name], name in best, notes) for name in subjects]
             lines.append(Line(named(row), _sense(row), cells, number))
         told.append(Group(lines, head))
+    shared, rest = _factored(list(numbers))
     return Table(
-        caption, subjects, told,
-        footnotes=[(number, text) for text, number in numbers.items()],
+        caption, subjects, told, shared=shared, footnotes=list(enumerate(rest, 1)),
         notes=[(mark, note) for note, mark in notes.items()],
     )  # fmt: skip
+
+
+def _factored(texts: Sequence[str]) -> tuple[str, list[str]]:
+    """What all definitions of a table say, and what each says beside it; hashes by their first digits."""
+    parts = [_HASH.sub(r"\1…", text).split("; ") for text in texts]
+    if len(parts) < 2:
+        return "", ["; ".join(part) for part in parts]
+    shared = [part for part in parts[0] if all(part in others for others in parts)]
+    return "; ".join(shared), ["; ".join(part for part in own if part not in shared) for own in parts]
 
 
 def _subjects(rows: Sequence[Row]) -> list[str]:
