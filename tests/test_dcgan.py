@@ -126,6 +126,16 @@ def test_their_layers_are_the_published_ones() -> None:
     assert model.noise_shape(3) == (3, 100)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_transposed_convolution_lays_its_kernel_over_every_voxel(dims: int) -> None:
+    """A voxel at 3 gives the kernel from 2 * 3 - 1 on, along every axis."""
+    layer, image = TransposedConv(dims, 2, 3), torch.zeros(1, 2, *[6] * dims)
+    image[(0, 1, *[3] * dims)] = 1
+    expected = torch.zeros(1, 3, *[12] * dims)
+    expected[(0, slice(None), *[slice(5, 9)] * dims)] = layer.weight[1].detach()
+    torch.testing.assert_close(layer(image), expected)
+
+
 def test_the_first_layer_is_the_published_transposed_convolution_of_one_voxel() -> None:
     model = built(Config(shape=(64, 64)))
     dense, noise = model.generator.seed[0], torch.randn(3, 100)
@@ -469,6 +479,16 @@ def test_instance_noise_lies_on_all_that_the_discriminator_sees_and_fades(shape:
             noisy.after(turn)
     sums = [level for turn in levels for level in turn]
     assert sums == pytest.approx([level for level in (0.3, 0.225, 0.15, 0.075, 0, 0) for _ in range(3)], rel=0.05)
+
+
+def test_real_and_made_images_meet_unlike_noise() -> None:
+    noisy, clean = (built(Config(shape=(16, 16), instance_noise=s, **SLIM)) for s in (0.3, 0))
+    seen, bare, batch = seen_by(noisy.discriminator), seen_by(clean.discriminator), batch_for(noisy)
+    for turn in (DISCRIMINATOR, GENERATOR):
+        noisy(turn, batch), clean(turn, batch)
+    real, fake, generators = (a - b for a, b in zip(seen, bare, strict=True))
+    for one, other in ((real, fake), (real, generators), (fake, generators)):
+        assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1].abs() < 0.2
 
 
 def test_instance_noise_is_each_images_own() -> None:
