@@ -123,6 +123,8 @@ def test_scores_of_one_definition_are_compared() -> None:
     assert near.compare(far).disjoint is True
     assert near.compare(score(27.0, 1.0)).disjoint is False
     assert near.compare(score(26.0, 1.0)).disjoint is False  # they share the value 27
+    assert score(26.0, 1.0).compare(near).disjoint is False
+    assert score(25.5, 1.0).compare(near).disjoint is True
     assert near.compare(score(20.0, None)).disjoint is None
     assert str(near.compare(far)) == "+2.5 dB, intervals disjoint"
 
@@ -230,7 +232,7 @@ def side_by_side() -> Scores:
     other = score(math.inf, None, convention="x2ct2019", departs="the peak is 4095")
     return Scores(
         kind="pairs",
-        subjects={MADE: [score(), other, score(0.912, 0.004, **ssim), bone], BLURRED: [score(22.0)]},
+        subjects={MADE: [other, score(), score(0.912, 0.004, **ssim), bone], BLURRED: [score(22.0)]},
         notes=["one patient lacks bone"],
         facts={"truth": "Prüfung", "seconds": "1.2"},
     )
@@ -274,7 +276,7 @@ def test_a_score_is_found_by_name_or_what_there_is_is_listed() -> None:
     found = side_by_side()
     assert found.get(BLURRED, "psnr").value == 22
     assert found.get(MADE, "psnr", "x2ct2019").value == math.inf
-    with pytest.raises(UsageFault, match=r"psnr \(standard\), psnr \(x2ct2019\), ssim \(standard\)"):
+    with pytest.raises(UsageFault, match=r"psnr \(x2ct2019\), psnr \(standard\), ssim \(standard\)"):
         found.get(MADE, "mae")
     with pytest.raises(UsageFault, match="made, floor: blurred truth"):
         found.get("floor: input", "psnr")

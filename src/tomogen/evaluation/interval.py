@@ -10,6 +10,17 @@ jackknife's pseudo-value (Tukey 1958): with `count` patients and one left out,
 
 Either alone covers less than it says, at few patients or at skewed values. Every interval is None where a side has
 fewer than two patients, or where a number is not finite.
+
+Measured coverage of the 95 % intervals, in simulated experiments (`tests/test_interval.py`):
+
+- means over 5 to 50 patients of one to three scans: normal values 95.5-97 %, exponential 93.5-96.5 %, lognormal
+  (sigma 0.5) 93.5-95.5 %. Outside 93-97 %: lognormal with sigma 1, a skewness of 6, 90.7 % at 5 patients, 91.1 % at 8
+  and 93.0 % at 20; exponential values of 3 patients, 90.5 %;
+- smooth statistics of 5 to 100 patients (log variance, ratio of variances): 94-97.5 %;
+- KID of 20 and of 50 rows a side: 95-97.5 % in 4 and 16 dimensions, 98-99 % in 64 where the sets hardly differ, since
+  the jackknife counts the part of the spread that comes from pairs twice;
+- the Frechet distance: 93-97 % in 4 dimensions, 98-100 % where there are fewer rows than dimensions, the interval up to
+  1.9 times as wide as need be for the same reason.
 """
 
 from collections.abc import Callable, Sequence
