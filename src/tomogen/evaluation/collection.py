@@ -26,6 +26,28 @@ class Scan(NamedTuple):
     volume: Volume
 
 
+class Grid(NamedTuple):
+    """What is remembered of a scan when it is gone, turned to S, P, L."""
+
+    id: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, scan: Scan) -> "Grid":
+        """Of a scan whatever its orientation."""
+        order = [scan.volume.orientation.translate(_AXES).index(letter) for letter in "SPL"]
+        shape, spacing = scan.volume.shape, scan.volume.spacing
+        return cls(
+            scan.id,
+            (shape[order[0]], shape[order[1]], shape[order[2]]),
+            (spacing[order[0]], spacing[order[1]], spacing[order[2]]),
+        )
+
+
+_AXES = str.maketrans("IAR", "SPL")
+
+
 class Rows(NamedTuple):
     """Features of a collection in one view."""
 
@@ -102,10 +124,11 @@ def collect(
     ids, patients, shapes, counts, profiles = [], [], [], [], []
     found: dict[str, list[NDArray[np.float64]]] = {}
     too_small: dict[str, str] = {}
-    first: Scan | None = None
+    first: Grid | None = None
     for scan in _sound(scans, what):
-        first = first or scan
-        same_spacing(first, scan, (what, what), flat=flat)
+        grid = Grid.of(scan)
+        first = first or grid
+        same_spacing(first, grid, (what, what), flat=flat)
         slices = len(scan.volume.hu) == 1
         if not flat and slices:
             raise DataInvalid(f"a slice among {what} volumes", reason=Reason.MIXED, at=scan.id, fix="score them apart")
@@ -130,7 +153,7 @@ def collect(
         ids=ids,
         patients=patients,
         shapes=frozenset(shapes),
-        spacing=first.volume.spacing,
+        spacing=first.spacing,
         views={view: _joined(rows) for view, rows in found.items() if view not in too_small},
         counts=np.stack(counts),
         profiles=np.array([one[:count] for one in profiles]).reshape(len(profiles), count),
@@ -142,13 +165,13 @@ NEAR = 0.01
 """Share by which spacings may differ and count as one: less than a voxel in a hundred."""
 
 
-def same_spacing(a: Scan, b: Scan, names: tuple[str, str], *, flat: bool) -> None:
+def same_spacing(a: Grid, b: Grid, names: tuple[str, str], *, flat: bool) -> None:
     """Refuse scans on unlike voxels; of slices the distance between them is no matter.
 
     Raises:
         DataInvalid: both are shown.
     """
-    one, other = (list(scan.volume.reorient().spacing)[1 if flat else 0 :] for scan in (a, b))
+    one, other = (list(grid.spacing)[1 if flat else 0 :] for grid in (a, b))
     if not np.allclose(one, other, rtol=NEAR, atol=0):
         raise DataInvalid(
             f"voxels of {_mm(one)} ({names[0]} {a.id}) against {_mm(other)} ({names[1]} {b.id})",

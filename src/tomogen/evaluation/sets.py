@@ -7,7 +7,6 @@ it. There some real patients are set apart, and both they and as many made scans
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from tomogen.errors import DataInvalid, Reason, UsageFault
 from tomogen.evaluation import interval, planes, sizes
-from tomogen.evaluation.collection import Collection, Scan, collect, same_spacing
+from tomogen.evaluation.collection import Collection, Grid, Scan, collect, same_spacing
 from tomogen.evaluation.distances import histogram
 from tomogen.evaluation.features.network import FeatureNetwork
 from tomogen.evaluation.parts import Part, over, parts
@@ -76,7 +75,7 @@ def compare(
     if not networks or len({network.dims for network in networks}) < len(networks):
         raise UsageFault(f"{len(networks)} feature networks; one for slices, one for volumes, or one of each expected")
     (first, reals), (other, mades) = _peeked(real, "real"), _peeked(made, "made")
-    flat = min(first.volume.reorient().shape[0], other.volume.reorient().shape[0]) == 1
+    flat = min(first.shape[0], other.shape[0]) == 1
     if flat and not any(network.dims == 2 for network in networks):
         raise UsageFault("there are slices only, and no feature network that sees slices")
     same_spacing(first, other, ("real", "made"), flat=flat)
@@ -103,13 +102,19 @@ def compare(
     )
 
 
-def _peeked(scans: Iterable[Scan], what: str) -> tuple[Scan, Iterator[Scan]]:
-    """The first scan, and all of them."""
+def _peeked(scans: Iterable[Scan], what: str) -> tuple[Grid, Iterator[Scan]]:
+    """The grid of the first scan, and all scans."""
     rest = iter(scans)
     first = next(rest, None)
     if first is None:
         raise DataInvalid(f"no {what} scans", reason=Reason.EMPTY, fix="another folder")
-    return first, chain([first], rest)
+    return Grid.of(first), _again(first, rest)
+
+
+def _again(first: Scan, rest: Iterator[Scan]) -> Iterator[Scan]:
+    yield first
+    del first  # itertools.chain would hold it to the end
+    yield from rest
 
 
 def _told(scans: Iterable[Scan], what: str, progress: Progress) -> Iterator[Scan]:
