@@ -16,7 +16,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tomogen.evaluation.definition import Definition
@@ -57,13 +56,20 @@ def fitting(shape: tuple[int, ...]) -> int:
     return sum(min(shape) // 2**scale >= TAPS for scale in range(len(WANG_WEIGHTS)))
 
 
+def weights_of(scales: int) -> tuple[float, ...]:
+    """Exponents, the finest scale first: the published five as they are (their sum is 1.0001), fewer with sum 1."""
+    if scales == len(WANG_WEIGHTS):
+        return WANG_WEIGHTS
+    total = sum(WANG_WEIGHTS[:scales])
+    return tuple(weight / total for weight in WANG_WEIGHTS[:scales])
+
+
 def _value(truth: HU, made: HU, where: NDArray[Any] | None, scales: int) -> float:
-    weights = np.array(WANG_WEIGHTS[:scales]) / sum(WANG_WEIGHTS[:scales])
     x: NDArray[Any] = truth
     y: NDArray[Any] = made
     change: Change = clipped
     value = 1.0
-    for scale, weight in enumerate(weights, start=1):
+    for scale, weight in enumerate(weights_of(scales), start=1):
         found = means(x, y, gaussian(SIGMA, TAPS), PEAK, change=change, where=where)
         term = found.ssim if scale == scales else found.contrast
         value *= max(term, 0.0) ** weight if not math.isnan(term) else math.nan

@@ -24,8 +24,8 @@ def measure(pair: Pair) -> Iterator[Reading]:
     for truth, made in counted(pair):
         a, b = np.maximum(truth - LOW, 0), np.maximum(made - LOW, 0)
         error = b - a
-        total += float(np.vdot(error, error))
-        energy += float(np.vdot(a, a))
+        total += float((error * error).sum())
+        energy += float((a * a).sum())
     yield Reading(
         Definition(
             metric="nmse",
