@@ -21,6 +21,7 @@ _PUBLIC = {
     "sample": "generation.sample",
     "convert": "conversion",
     "view": "conversion",
+    "xray": "exposure",
     "report": "reporting.page",
     "demo": "showcase",
 }

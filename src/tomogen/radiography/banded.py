@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from tomogen.radiography.rays import Array, Rays
+from tomogen.radiography.slices import Order, gathered, groups, scattered
 
-GROUP = 16
-"""Slices at a time: what they need stays in the cache, and reading along any axis takes whole cache lines."""
-BLOCK = 64
+BLOCK = 32
 """Rows or columns at a time."""
 
 
@@ -43,21 +42,17 @@ class Banded:
     def __init__(self, rays: Rays, shape: tuple[int, int, int], like: Tensor) -> None:
         down, right = rays.across or (0, 1)
         others = [axis for axis in range(3) if axis != rays.axis]
-        self.order = (rays.axis, others[down], others[right])
+        self.order: Order = (rays.axis, others[down], others[right])
         self.size = rays.length.shape
         self.length = torch.as_tensor(rays.length, dtype=_wide(like.dtype), device=like.device)
         _, high, wide = (shape[axis] for axis in self.order)
         row = rays.mid[:, 0, down], rays.step[:, 0, down]
         column = rays.mid[0, :, right], rays.step[0, :, right]
-        begin = max(0, int(np.ceil(rays.first.flat[0] - 1e-9))) if np.isfinite(rays.first.flat[0]) else 0
-        end = (
-            min(rays.slices, int(np.floor(rays.last.flat[0] + 1e-9)) + 1)
-            if np.isfinite(rays.last.flat[0])
-            else rays.slices
-        )
+        # Along the grid all rays begin at one slice and end at one; a rounding error must not drop it.
+        begin = int(np.ceil(max(0.0, rays.first.flat[0] - 1e-9)))
+        end = int(np.floor(min(rays.slices - 1.0, rays.last.flat[0] + 1e-9))) + 1
         self.groups: list[Group] = []
-        for start in range(begin, end, GROUP):
-            slices = slice(start, min(start + GROUP, end))
+        for slices in groups(begin, end):
             offset = np.arange(slices.start, slices.stop)[:, None] - (rays.slices - 1) / 2
             rows = _bands(row[0] + offset * row[1], high, like)
             columns = _bands(column[0] + offset * column[1], wide, like)
@@ -68,10 +63,9 @@ class Banded:
         """Line integrals `(B, rows, columns)` of `(B, depth, height, width)`."""
         out = torch.zeros(len(volumes), *self.size, dtype=self.length.dtype, device=volumes.device)
         for volume, image in zip(volumes, out, strict=True):
-            slices = volume.permute(self.order)
             for group in self.groups:
-                some = slices[group.slices].contiguous()
-                narrow = torch.zeros(len(some), some.shape[1], self.size[1], dtype=some.dtype, device=some.device)
+                some = gathered(volume, self.order, group.slices).contiguous()
+                narrow = some.new_zeros(len(some), some.shape[1], self.size[1])
                 for band in group.columns:
                     narrow[:, :, band.pixels] = some[:, :, band.voxels] @ band.weights.mT
                 for band in group.rows:
@@ -82,16 +76,16 @@ class Banded:
         """Add the adjoint of `(B, rows, columns)` to `volumes (B, depth, height, width)`."""
         images = (images * self.length).to(volumes.dtype)
         for volume, image in zip(volumes, images, strict=True):
-            slices = volume.permute(self.order)
+            high, wide = (volume.shape[axis] for axis in self.order[1:])
             for group in self.groups:
-                some = slices[group.slices]
-                narrow = torch.zeros(len(some), some.shape[1], self.size[1], dtype=some.dtype, device=some.device)
+                count = group.slices.stop - group.slices.start
+                narrow = volume.new_zeros(count, high, self.size[1])
                 for band in group.rows:
                     narrow[:, band.voxels] += band.weights.mT @ image[band.pixels]
-                whole = torch.zeros(some.shape, dtype=some.dtype, device=some.device)
+                whole = volume.new_zeros(count, high, wide)
                 for band in group.columns:
                     whole[:, :, band.voxels] += narrow[:, :, band.pixels] @ band.weights
-                some += whole
+                scattered(whole, volume, self.order, group.slices)
 
 
 def _summed(weights: Tensor, narrow: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ left, a right lateral on the right. All views but AP are thereby seen from the d
 `--angle`: the named view `ap` is angle 180 mirrored, as radiologists hang it.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -259,6 +260,11 @@ def record(geometry: Geometry) -> dict[str, Any]:
             for view in geometry.views
         ],
     }
+
+
+def digest(geometry: Geometry) -> str:
+    """Eight letters and digits that tell one geometry from another."""
+    return hashlib.sha256(json.dumps(record(geometry)).encode()).hexdigest()[:8]
 
 
 def load(path: Path) -> Geometry:

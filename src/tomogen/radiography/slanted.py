@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tomogen.radiography.rays import Rays
+from tomogen.radiography.slices import Order, gathered, groups, scattered
 
 
 class Slanted:
@@ -12,7 +13,7 @@ class Slanted:
 
     def __init__(self, rays: Rays, shape: tuple[int, int, int], like: Tensor) -> None:
         u, v = (axis for axis in range(3) if axis != rays.axis)
-        self.order = (0, rays.axis + 1, u + 1, v + 1)
+        self.order: Order = (rays.axis, u, v)
         self.slices = rays.slices
         self.plane = shape[u], shape[v]
         # grid_sample's coordinates, (v, u), run from -1 to 1 between the outer edges of the outer voxels.
@@ -30,28 +31,30 @@ class Slanted:
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Line integrals `(B, rows, columns)` of `(B, depth, height, width)`."""
-        slices = self._slices(volumes)
-        out = torch.zeros(1, len(volumes), *self.length.shape[1:], dtype=volumes.dtype, device=volumes.device)
-        for n in range(self.slices):
-            crossed = F.grid_sample(slices[None, :, n], self._grid(n), padding_mode="zeros", align_corners=False)
-            out += crossed if self.ends is None else crossed * self._met(n)
+        out = volumes.new_zeros(1, len(volumes), *self.length.shape[1:])
+        for some in groups(0, self.slices):
+            slices = [gathered(volume, self.order, some) for volume in volumes]
+            for n, planes in zip(range(some.start, some.stop), zip(*slices, strict=True), strict=True):
+                plane = torch.stack(planes)[None]
+                crossed = F.grid_sample(plane, self._grid(n), padding_mode="zeros", align_corners=False)
+                out += crossed if self.ends is None else crossed * self._met(n)
         return (out * self.length)[0]
 
     def adjoint(self, images: Tensor, volumes: Tensor) -> None:
         """Add the adjoint of `(B, rows, columns)` to `volumes (B, depth, height, width)`."""
         images = (images[None] * self.length).contiguous()
-        slices = volumes.permute(self.order)
-        empty = torch.empty(1, len(volumes), *self.plane, dtype=volumes.dtype, device=volumes.device)
-        for n in range(self.slices):
-            some = images if self.ends is None else images * self._met(n)
-            # bilinear (0), zeros (0), no aligned corners; the gradient of the slice alone
-            spread, _ = torch.ops.aten.grid_sampler_2d_backward(some, empty, self._grid(n), 0, 0, False, [True, False])
-            slices[:, n] += spread[0]
-
-    def _slices(self, volumes: Tensor) -> Tensor:
-        """`(B, slices, U, V)`; copied where slices lie across the memory, which takes less time than reading so."""
-        slices = volumes.permute(self.order)
-        return slices.contiguous() if self.order[1] == 3 else slices
+        empty = volumes.new_empty(1, len(volumes), *self.plane)
+        for some in groups(0, self.slices):
+            spread = []
+            for n in range(some.start, some.stop):
+                met = images if self.ends is None else images * self._met(n)
+                # bilinear (0), zeros (0), corners not aligned; the gradient of the slice alone
+                slice_, _ = torch.ops.aten.grid_sampler_2d_backward(
+                    met, empty, self._grid(n), 0, 0, False, [True, False]
+                )
+                spread.append(slice_[0])
+            for slices, volume in zip(torch.stack(spread, dim=1), volumes, strict=True):
+                scattered(slices, volume, self.order, some)
 
     def _grid(self, n: int) -> Tensor:
         return torch.add(self.mid, self.step, alpha=n - (self.slices - 1) / 2)
