@@ -1,4 +1,4 @@
-"""The whole way in one call: phantoms to DICOM and NIfTI, cases, a trained 3D WGAN, new scans, a report."""
+"""The whole way in one call: phantoms to DICOM and NIfTI, cases, a trained 3D WGAN, new scans, scores, a report."""
 
 import shutil
 import time
@@ -12,6 +12,10 @@ from tomogen.progress import Progress, silent
 RECIPE = "wgan3d_tiny"
 SIDE = 32
 """Voxels per side of the recipe's volumes."""
+HELD_OUT = 16
+"""Phantoms that are not trained on: the samples are scored against them."""
+KID = "kid/volume"
+"""The score that the demo tells."""
 PARTS = ("scans", "cases", "run", "samples", "report", "demo.log")
 """What the demo writes, and so may replace."""
 MARK = "demo.log"
@@ -28,6 +32,10 @@ class DemoResult:
     run: Path
     samples: Path
     report: Path
+    kid: float
+    """Kernel distance of samples to phantoms that were not trained on, by features of whole volumes; 0 is the best."""
+    kid_untrained: float
+    """The same of the model before training."""
     seconds: float
     commands: tuple[str, ...]
     """The same way, typed verb by verb."""
@@ -43,9 +51,10 @@ def demo(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> DemoResult:
-    """Make `n` phantoms, prepare them, train `wgan3d_tiny` for `steps` (by default the recipe's), sample, report.
+    """Make phantoms, prepare them, train `wgan3d_tiny` on `n` of them for `steps` (by default the recipe's), sample.
 
-    Half of the phantoms are written as DICOM, half as NIfTI, as a user's folder might be. Nothing is downloaded.
+    What it makes is scored against 16 more that are held out, and a report is written. Half of the phantoms are
+    DICOM, half NIfTI, as a user's folder might be. Nothing is downloaded.
 
     Raises:
         UsageFault: `out` is not empty; with `overwrite`, it holds something that the demo did not make.
@@ -60,44 +69,72 @@ def demo(
 
     from tomogen.phantoms.cohort import phantom
 
-    half = n // 2
-    stage = _stage(progress, "1/5 phantoms (next: prepare)")
+    count = n + HELD_OUT
+    half = count // 2
+    stage = _stage(progress, "1/6 phantoms (next: prepare)")
     phantom(scans / "dicom", n=half, shape=(64, 128, 128), seed=2 * seed, format="dicom", workers=2, progress=stage)
     phantom(
-        scans / "nifti", n=n - half, shape=(64, 128, 128), seed=2 * seed + 1, format="nii", workers=2, progress=stage
+        scans / "nifti",
+        n=count - half,
+        shape=(64, 128, 128),
+        seed=2 * seed + 1,
+        format="nii",
+        workers=2,
+        progress=stage,
     )
 
     from tomogen.cases.prepare import prepare
 
-    stage = _stage(progress, "2/5 prepare (next: train)")
-    prepare([scans], cases, shape=(SIDE,) * 3, split=(1.0, 0.0, 0.0), seed=seed, workers=2, progress=stage)
+    stage = _stage(progress, "2/6 prepare (next: train)")
+    prepare([scans], cases, shape=(SIDE,) * 3, split=_split(n), seed=seed, workers=2, progress=stage)
 
     from tomogen.training.launch import train
 
-    stage = _stage(progress, f"3/5 train {RECIPE} (next: sample)")
+    stage = _stage(progress, f"3/6 train {RECIPE} (next: sample)")
     train(RECIPE, cases, run, seed=seed, steps=steps, threads=threads, progress=stage)
 
     from tomogen.generation.sample import sample
 
-    stage = _stage(progress, "4/5 sample (next: report)")
+    stage = _stage(progress, "4/6 sample (next: evaluate)")
     sample(run, samples, n=4, seed=seed, format="dicom,nii,gif,png", progress=stage)
+
+    from tomogen import evaluate
+
+    stage = _stage(progress, "5/6 evaluate (next: report)")
+    scores = evaluate.run(run, cases, n=HELD_OUT, seed=seed, progress=stage).scores
 
     from tomogen.reporting.page import report
 
-    stage = _stage(progress, "5/5 report")
+    stage = _stage(progress, "6/6 report")
     page = report(run, out / "report", data=cases, samples=samples, commands=commands, progress=stage)
-    return DemoResult(out, scans, cases, run, samples, page, round(time.monotonic() - start, 1), tuple(commands))
+    return DemoResult(
+        out=out, scans=scans, cases=cases, run=run, samples=samples, report=page,
+        kid=scores.get("made", KID).value,
+        kid_untrained=scores.get(evaluate.UNTRAINED, KID).value,
+        seconds=round(time.monotonic() - start, 1),
+        commands=tuple(commands),
+    )  # fmt: skip
+
+
+def _split(n: int) -> tuple[float, float, float]:
+    """`n` patients to train on and the rest to test with."""
+    share = n / (n + HELD_OUT)
+    return share, 0.0, 1 - share
 
 
 def _commands(out: Path, seed: int, n: int, steps: int | None) -> list[str]:
-    half = n // 2
+    count = n + HELD_OUT
+    half = count // 2
+    train, _, test = _split(n)
     more = "" if steps is None else f" --steps {steps}"
     return [
         f"tomogen phantom {out}/scans/dicom --n {half} --shape 64 128 128 --seed {2 * seed} --format dicom",
-        f"tomogen phantom {out}/scans/nifti --n {n - half} --shape 64 128 128 --seed {2 * seed + 1} --format nii",
-        f"tomogen prepare {out}/scans {out}/cases --shape {SIDE} {SIDE} {SIDE} --split 1 0 0 --seed {seed}",
+        f"tomogen phantom {out}/scans/nifti --n {count - half} --shape 64 128 128 --seed {2 * seed + 1} --format nii",
+        f"tomogen prepare {out}/scans {out}/cases --shape {SIDE} {SIDE} {SIDE} --split {train:.6g} 0 {test:.6g}"
+        f" --seed {seed}",
         f"tomogen train {RECIPE} {out}/cases {out}/run --seed {seed}{more}",
         f"tomogen sample {out}/run {out}/samples --n 4 --seed {seed} --format dicom,nii,gif,png",
+        f"tomogen evaluate run {out}/run {out}/cases --n {HELD_OUT} --seed {seed}",
     ]
 
 
