@@ -86,7 +86,7 @@ class RandomConv:
         return f"HU clipped to {LOW}..{HIGH}, rounded to whole HU, no resampling"
 
     @cached_property
-    def weights(self) -> tuple[NDArray[np.int8], ...]:
+    def weights(self) -> tuple[NDArray[np.int16], ...]:
         """Filters of each layer `(out, in, 1 or 3, 3, 3)`, from the bytes of SHAKE-256 of the network's name."""
         depth = 1 if self.dims == 2 else 3
         found, before = [], 1
@@ -103,13 +103,13 @@ class RandomConv:
                 drawn = drawn * 7 // 256 - 3
             largest = HIGH - LOW if layer == 0 else CAP
             assert np.abs(drawn).reshape(out, -1).sum(axis=1).max() * largest < _EXACT
-            found.append(drawn.astype(np.int8))
+            found.append(drawn.astype("<i2"))
             before = out
         return tuple(found)
 
     @cached_property
     def sha256(self) -> str:
-        """Of the filters' bytes, layer after layer."""
+        """Of the filters as 16-bit little-endian numbers, layer after layer."""
         return hashlib.sha256(b"".join(layer.tobytes() for layer in self.weights)).hexdigest()
 
     def __call__(self, images: "NDArray[Any]") -> NDArray[np.float64]:
