@@ -69,14 +69,15 @@ def test_ms_ssim_of_five_scales_has_the_luminance_at_the_coarsest_only() -> None
     # The product of the published definition, each term by its own: a constant shift changes luminance alone.
     truth = np.random.default_rng(0).integers(-250, 250, (176, 178, 180), dtype=np.int16)
     pair = Pair(truth, truth + np.int16(100))
-    assert definitions(ms_ssim, pair)["ms_ssim"].parameters["scales"] == 5
+    (found,) = ms_ssim.measure(pair)
+    assert found.definition.parameters["scales"] == 5
     coarse = (truth + 1024.0)[:176, :176, :176].reshape(11, 16, 11, 16, 11, 16).mean(axis=(1, 3, 5))
     weights = np.exp(-(np.arange(-5, 6) ** 2) / 4.5)
     weights /= weights.sum()
     mean = np.einsum("ijk,i,j,k->", coarse, weights, weights, weights)
     c1 = 40.24**2
     luminance = (2 * mean * (mean + 100) + c1) / (mean**2 + (mean + 100) ** 2 + c1)
-    assert values(ms_ssim, pair)["ms_ssim"] == pytest.approx(luminance**0.1333, rel=1e-9)
+    assert found.value == pytest.approx(luminance**0.1333, rel=1e-9)
 
 
 @pytest.mark.parametrize(
