@@ -428,21 +428,15 @@ def test_processes_with_parts_of_a_batch_compute_what_one_does(
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
-    common = [
-        "--device",
-        "cpu",
-        "--set",
-        "optimizer.eps=1e-4",
-        "--set",
-        "model.instance_noise=0.2",
-        "--steps",
-        "4",
-        "-q",
-    ]
+@pytest.mark.parametrize("norm", ["batch", "spectral"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_does(tmp_path: Path, strategy: str, norm: str) -> None:
+    common = ["--device", "cpu", "--steps", "4", "-q", "--set", "optimizer.eps=1e-4"]
+    for choice in ("model.doublings=2", "model.instance_noise=0.2", f"model.discriminator_norm={norm}"):
+        common += ["--set", choice]
     trained(tmp_path, "any", steps=0)  # the cases and the recipe
     environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "RANK")}
-    for out, more in (("one", []), ("two", ["--devices", "2", "--strategy", "ddp"])):
+    for out, more in (("one", []), ("two", ["--devices", "2", "--strategy", strategy])):
         command = [sys.executable, "-m", "tomogen", "train", "tiny.toml", "cases", out, *common, *more]
         subprocess.run(command, cwd=tmp_path, env=environment | {"OMP_NUM_THREADS": "1"}, check=True, timeout=120)
     for mine, its in zip(Run(tmp_path / "two").log(), Run(tmp_path / "one").log(), strict=True):
