@@ -227,7 +227,7 @@ def pairs(draw: st.DrawFn, least: int = 3, most: int = 17) -> tuple[np.ndarray, 
     return truth.astype(dtype), made.astype(dtype)
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(pairs(), st.sampled_from([(7, False), (11, False), (11, True)]), st.booleans(), st.booleans())
 def test_ssim_is_that_of_scikit_image(
     images: tuple[np.ndarray, np.ndarray], window: tuple[int, bool], sample: bool, clipped: bool
@@ -258,13 +258,13 @@ def test_2d_ssim_is_that_of_scikit_image(images: tuple[np.ndarray, np.ndarray], 
     assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-11)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(pairs(least=1, most=6))
 def test_errors_are_those_of_scikit_image(images: tuple[np.ndarray, np.ndarray]) -> None:
     from skimage import metrics
 
     truth, made = (image.astype(np.float64) for image in images)
-    found = read(scikit_image, Pair(*images))
+    found = {one.definition.metric: one.value for one in scikit_image._errors(Pair(*images))}
     with np.errstate(all="ignore"):
         theirs = {
             "psnr_raw_R4024": metrics.peak_signal_noise_ratio(truth, made, data_range=4024),
@@ -275,7 +275,7 @@ def test_errors_are_those_of_scikit_image(images: tuple[np.ndarray, np.ndarray])
         assert found[metric] == pytest.approx(value, rel=1e-12, nan_ok=True), metric
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(pairs(most=14), st.sampled_from([("gaussian", 11), ("gaussian", 3), ("uniform", 7)]), st.booleans())
 def test_ssim_is_that_of_monai(
     images: tuple[np.ndarray, np.ndarray], window: tuple[monai.Kernel, int], clipped: bool
@@ -327,14 +327,17 @@ def test_ms_ssim_is_that_of_monai(shape: tuple[int, ...], kernel: monai.Kernel, 
 
 
 def test_monai_beyond_its_float32_stays_close(stored: dict[str, Pair], monkeypatch: pytest.MonkeyPatch) -> None:
-    pair = stored["large_error"]
-    near = read(monai, pair)
+    pair = stored["constant_shift"]  # even regions: the worst for float32
+    near = [monai.ssim(pair.made, pair.truth, kernel_type="uniform", win_size=7, change=FULL)]
+    near.append(monai.ms_ssim(pair.made, pair.truth, kernel_size=3, change=FULL))
     monkeypatch.setattr(monai, "FAITHFUL", 0)
-    for metric, value in read(monai, pair).items():
-        assert value == pytest.approx(near[metric], rel=1e-4, nan_ok=True), metric
+    far = [monai.ssim(pair.made, pair.truth, kernel_type="uniform", win_size=7, change=FULL)]
+    far.append(monai.ms_ssim(pair.made, pair.truth, kernel_size=3, change=FULL))
+    assert far == pytest.approx(near, rel=1e-4)
+    assert far != near
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(pairs(most=14), st.sampled_from([("gaussian", 11), ("uniform", 7)]), st.sampled_from([1.0, 3.5, None]))
 def test_ssim_is_that_of_torchmetrics(
     images: tuple[np.ndarray, np.ndarray], window: tuple[str, int], data_range: float | None
@@ -347,7 +350,9 @@ def test_ssim_is_that_of_torchmetrics(
     ours = torchmetrics.structural_similarity(made, truth, weights, data_range, FULL)
     a, b = (torch.from_numpy(FULL(image))[None, None] for image in (made, truth))
     options = {"gaussian_kernel": kernel == "gaussian", "kernel_size": taps, "data_range": data_range}
-    if min(truth.shape) <= taps // 2:
+    if data_range is None and float(a.max() - a.min()) == float(b.max() - b.min()) == 0:
+        assert math.isnan(ours)  # 0 / 0, of which the library makes what rounding leaves
+    elif min(truth.shape) <= taps // 2:
         assert math.isnan(ours)
         with pytest.raises(RuntimeError):
             structural_similarity_index_measure(a, b, **options)
@@ -356,13 +361,13 @@ def test_ssim_is_that_of_torchmetrics(
         assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-10, nan_ok=True)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(pairs(least=1, most=6))
 def test_psnr_is_that_of_torchmetrics(images: tuple[np.ndarray, np.ndarray]) -> None:
     import torch
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
-    found = read(torchmetrics, Pair(*images))
+    found = {one.definition.metric: one.value for one in torchmetrics._decibels(Pair(*images))}
     truth, made = (torch.from_numpy(image.astype(np.float64)) for image in images)
     for metric, data_range in (("psnr_raw_4024", 4024.0), ("psnr_tuple_range", (-1024.0, 3000.0))):
         theirs = float(peak_signal_noise_ratio(made, truth, data_range=data_range))
@@ -552,6 +557,7 @@ def test_negative_structure_has_no_power_in_the_textbook() -> None:
     assert math.isnan(read(wang2003, Pair(truth, -truth))["uniform3_5scales_clip4024/ms_ssim"])
 
 
+@settings(max_examples=20)
 @given(st.floats(1e-6, 1e6), st.floats(1, 5000))
 def test_psnr_rises_with_the_peak_and_falls_with_the_error(mse: float, peak: float) -> None:
     assert peaks.psnr(mse, 10 * peak) - peaks.psnr(mse, peak) == pytest.approx(20)
@@ -613,9 +619,9 @@ def test_the_page_shows_what_its_script_computes(volumes: ModuleType) -> None:
     assert volumes.filled(page, found) == page
     assert page.count("| `x2ct2019` |") >= 3
     pair = volumes.pairs()["blurred"]
-    for name in catalog.names(ROOM):
+    for name in ("peaks", "synthrad2023", "wang2003", "braingen3d"):
         now = read(catalog.load(ROOM, name), pair)
         assert {metric: float(value) for metric, value in found["blurred"][name].items()} == pytest.approx(
             now, rel=1e-5, nan_ok=True
         )
-        assert f"`{name}`" in page
+    assert all(f"`{name}`" in page for name in catalog.names(ROOM))
