@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
+import tomogen
 from tomogen import formats
 from tomogen.errors import DataInvalid, InputMissing, Reason
 from tomogen.evaluation.floors import MeanScan, blurred
@@ -83,6 +84,16 @@ def test_scans_are_named_by_their_place_and_patients_by_nobody(tmp_path: Path) -
     assert [source.name for source in found] == ["a/one", "a/two", "b/one", "b/series"]
     assert sorted(source.patient for source in found) == [f"patient-000{n}" for n in (1, 2, 3, 4)]
     assert found[3].read().shape == (6, 8, 10)
+
+
+def test_a_scan_in_several_formats_counts_once(tmp_path: Path) -> None:
+    for ending in (".nii.gz", ".mha", ""):
+        formats.write(scan(), tmp_path / f"sample{ending}")
+    tomogen.view(tmp_path / "sample.mha", tmp_path / "sample.gif")
+    tomogen.view(tmp_path / "sample.mha", tmp_path / "grid.png")
+    found = gather(tmp_path)
+    assert [source.name for source in found] == ["sample"]
+    np.testing.assert_array_equal(found[0].read().hu, scan().hu)
 
 
 def test_a_csv_joins_scans_of_one_patient(tmp_path: Path) -> None:

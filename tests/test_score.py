@@ -289,8 +289,11 @@ def test_text_shows_every_score_definition_note_and_fact() -> None:
         "one patient lacks bone", "truth: Prüfung", "window 11, sigma 1.5", "departs from the standard",
     ):  # fmt: skip
         assert expected in text
-    assert "[1] standard; HU -1024..3000; all voxels" in text
-    assert text.count("[1]") == 3  # two rows and their one footnote
+    assert "all standard; HU -1024..3000; all voxels" in text
+    brief = side_by_side().text(full=False)
+    assert "no bone there" in brief
+    assert "mae/bone  HU" not in brief
+    assert "the peak is 4095" not in brief
 
 
 def test_text_keeps_to_the_width_of_a_terminal_whatever_the_number_of_subjects() -> None:

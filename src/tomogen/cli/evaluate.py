@@ -60,7 +60,7 @@ def _told(streams: Streams, found: "Evaluation") -> int:
     if found.page is None and not streams.json:
         streams.note("a page with pictures: --out FOLDER")
     record = json.loads(found.scores.to_json()) | {"missed": list(found.missed), "page": found.page}
-    text = found.scores.text()
+    text = found.scores.text(full=streams.verbose)
     streams.result(record, f"{text}\n\n{found.page}" if found.page else text)
     return 1 if found.missed else 0
 

@@ -36,6 +36,8 @@ def gather(
 ) -> list[Source]:
     """All CT scans under a file or folder, by name; of a folder that `prepare` made its cases (of `split`, if given).
 
+    A scan that lies there in several formats under one name counts once. Pictures that are no CT may lie beside.
+
     Raises:
         InputMissing: nothing is there.
         DataInvalid: nothing there is a CT; or some of it is one that cannot be used, since a score over the rest
@@ -48,8 +50,8 @@ def gather(
     findings = scan(path, options, progress)
     if not findings:
         raise InputMissing(f"no CT found in {path} (0 files)", at=path)
-    usable = [finding for finding in findings if finding.verdict == "use"]
-    broken = [finding for finding in findings if finding.verdict == "refuse" and finding.reason not in _BESIDE]
+    usable = _once(path, [finding for finding in findings if finding.verdict == "use"])
+    broken = [finding for finding in findings if finding.verdict == "refuse" and not _beside(finding)]
     if broken or not usable:
         first = (broken or findings)[0]
         count = f"; {len(broken) - 1} more are refused" if len(broken) > 1 else ""
@@ -71,13 +73,27 @@ _BESIDE = (
 """What may lie beside scans without being one of them."""
 
 
+def _beside(finding: Finding) -> bool:
+    """Whether something that is refused is no scan at all, and not a scan that cannot be used."""
+    return finding.reason in _BESIDE or finding.format == "pictures"
+
+
+def _once(root: Path, findings: Sequence[Finding]) -> list[Finding]:
+    """Without those that lie there under the same name in another format, too."""
+    kept: dict[str, str] = {}
+    return [one for one in findings if kept.setdefault(_name(root, one), one.format) == one.format]
+
+
+def _name(root: Path, finding: Finding) -> str:
+    """The relative path without the ending."""
+    place = finding.path if finding.path != root else Path(root.name)
+    relative = place.relative_to(root) if place.is_relative_to(root) else Path(place.name)
+    return str(relative.with_name(formats.stem(relative))) if finding.path.is_file() else str(relative)
+
+
 def _names(root: Path, findings: Sequence[Finding]) -> list[str]:
-    """Relative paths without endings; series that share a folder are numbered in the order of their files."""
-    names = []
-    for finding in findings:
-        place = finding.path if finding.path != root else Path(root.name)
-        relative = place.relative_to(root) if place.is_relative_to(root) else Path(place.name)
-        names.append(str(relative.with_name(formats.stem(relative))) if finding.path.is_file() else str(relative))
+    """The name of each; series that share a folder are numbered in the order of their files."""
+    names = [_name(root, finding) for finding in findings]
     seen: dict[str, int] = {}
     for index, name in enumerate(names):
         if names.count(name) > 1:

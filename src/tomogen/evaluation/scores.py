@@ -1,6 +1,7 @@
 """Scores: subjects (what was made, and floors) side by side, as a table, as text, as JSON."""
 
 import json
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ from typing import Any
 from tomogen import storage
 from tomogen.errors import DataInvalid, Reason, UsageFault
 from tomogen.evaluation.definition import Definition
+from tomogen.evaluation.planes import PLANES
 from tomogen.evaluation.score import Score, unlike
-from tomogen.evaluation.words import terms
+from tomogen.evaluation.words import factored, terms
 
 SCHEMA = 1
 WIDTH = 100
@@ -107,31 +109,50 @@ class Scores:
         conventions = list(dict.fromkeys(row.convention for row in table))
         return sorted(table, key=lambda row: (row.convention != "standard", conventions.index(row.convention)))
 
-    def definitions(self) -> list[str]:
-        """What the rows of the table are scores of, each said once, in the order of first use: the footnotes."""
-        return list(dict.fromkeys(terms(row.definition) for row in self.table()))
+    def text(self, *, full: bool = True) -> str:
+        """The table with its definitions as numbered footnotes, notes and facts, within 100 columns.
 
-    def text(self) -> str:
-        """The table, its definitions as numbered footnotes, notes and facts, within 100 columns."""
+        Not `full`: without rows that have no value, without single planes where their mean is told, and without the
+        definitions of conventions.
+        """
         table = self.table()
-        footnotes = {terms: number for number, terms in enumerate(self.definitions(), 1)}
+        if not full:
+            named = {row.metric for row in table}
+            table = [row for row in table if _told(row) and not _averaged(row.metric) & named]
         parts: list[str] = []
         for convention in dict.fromkeys(row.convention for row in table):
             rows = [row for row in table if row.convention == convention]
-            subjects = [name for name in self.subjects if any(row.scores[name] is not None for row in rows)]
-            parts += [f"{convention}\n{block}" for block in _blocks(rows, subjects, footnotes)]
-        if footnotes:
-            parts.append("\n".join(_hanging(f"[{number}] ", terms) for terms, number in footnotes.items()))
-        notes = [_hanging("* ", f"{subject}, {_label(score)}: {score.note}") for subject, score in self._noted()]
-        notes += [_hanging("- ", note) for note in self.notes]
-        if notes:
+            explained = full or convention == "standard"
+            parts += self._of_convention(rows, explained)
+        if not full and any(row.convention != "standard" for row in table):
+            parts.append("What each convention is and how it departs from the standard: -v, or the report.")
+        if notes := [*self._remarks(), *(_hanging("- ", note) for note in self.notes)]:
             parts.append("\n".join(notes))
         if self.facts:
             parts.append("\n".join(_hanging(f"{name}: ", value) for name, value in self.facts.items()))
         return "\n\n".join(parts)
 
-    def _noted(self) -> list[tuple[str, Score]]:
-        return [(subject, score) for subject, scores in self.subjects.items() for score in scores if score.note]
+    def _of_convention(self, rows: Sequence[Row], explained: bool) -> list[str]:
+        """The blocks of one convention and, where wanted, what its rows are scores of."""
+        subjects = [name for name in self.subjects if any(row.scores[name] is not None for row in rows)]
+        words = list(dict.fromkeys(terms(row.definition) for row in rows)) if explained else []
+        numbers = {text: number for number, text in enumerate(words, 1)}
+        found = [f"{rows[0].convention}\n{block}" for block in _blocks(rows, subjects, numbers)]
+        if words:
+            shared, rest = factored(words)
+            lines = [_hanging("all ", shared)] if shared else []
+            lines += [_hanging(f"[{number}] ", text) for number, text in enumerate(rest, 1) if text]
+            found.append("\n".join(lines))
+        return found
+
+    def _remarks(self) -> list[str]:
+        """The notes of scores, each once, with the scores that it is about."""
+        about: dict[str, dict[str, None]] = {}
+        for scores in self.subjects.values():
+            for score in scores:
+                if score.note:
+                    about.setdefault(score.note, {})[_label(score)] = None
+        return [_hanging("* ", f"{', '.join(labels)}: {note}") for note, labels in about.items()]
 
     def to_json(self) -> str:
         """As strict JSON."""
@@ -228,7 +249,7 @@ def _damaged(what: str, at: str | Path | None) -> DataInvalid:
 def _blocks(rows: Sequence[Row], subjects: Sequence[str], footnotes: Mapping[str, int]) -> list[str]:
     """The rows in columns; where the subjects do not fit side by side, in several blocks."""
     left = [["", "", *(row.metric for row in rows)], ["", "", *(row.unit for row in rows)]]
-    right = ["", "", *(f"[{footnotes[terms(row.definition)]}]" for row in rows)]
+    right = ["", "", *(f"[{footnotes[terms(row.definition)]}]" if footnotes else "" for row in rows)]
     columns = {name: [*_head(name), *(_cell(row.scores[name]) for row in rows)] for name in subjects}
     room = WIDTH - sum(_width(column) + 2 for column in (*left, right))
     blocks: list[list[str]] = [[]]
@@ -246,6 +267,16 @@ def _blocks(rows: Sequence[Row], subjects: Sequence[str], footnotes: Mapping[str
             _aligned([[column[at] for at in told] for column in (*left, *(columns[name] for name in names), right)])
         )
     return found
+
+
+def _averaged(metric: str) -> set[str]:
+    """The metric that is the mean over the planes of one of a single plane: `fid/2.5d` of `fid/axial`."""
+    return {metric.replace(f"/{plane}", "/2.5d") for plane in PLANES if f"/{plane}" in metric}
+
+
+def _told(row: Row) -> bool:
+    """Whether any subject has a value there."""
+    return any(score is not None and not math.isnan(score.value) for score in row.scores.values())
 
 
 def _head(subject: str) -> tuple[str, str]:

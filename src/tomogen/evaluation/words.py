@@ -1,5 +1,7 @@
 """Words: what a definition says, in one sentence for people."""
 
+from collections.abc import Sequence
+
 from tomogen.evaluation.definition import Definition
 
 _ACRONYMS = frozenset({"cnr", "fid", "kid", "mae", "mmd", "ms", "nmse", "nrmse", "psnr", "rbf", "rmse", "ssim"})
@@ -38,6 +40,15 @@ def terms(definition: Definition) -> str:
     parts.append(", ".join(f"{name} {_number(value)}" for name, value in definition.parameters.items()))
     parts.append(f"departs from the standard: {definition.departs}" if definition.departs else "")
     return "; ".join(part.rstrip(".;") for part in parts if part)
+
+
+def factored(texts: Sequence[str]) -> tuple[str, list[str]]:
+    """What all of some `terms` say, once, and of each the rest; of a single one there is no rest to tell apart."""
+    parts = [text.split("; ") for text in texts]
+    if len(parts) < 2:
+        return "", list(texts)
+    shared = [part for part in parts[0] if all(part in others for others in parts)]
+    return "; ".join(shared), ["; ".join(part for part in own if part not in shared) for own in parts]
 
 
 def _written(name: str) -> str:
