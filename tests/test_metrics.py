@@ -231,6 +231,13 @@ def test_nothing_at_all_has_no_energy() -> None:
     assert math.isnan(values(nmse, Pair(nothing, nothing))["nmse"])
 
 
+def test_padding_has_no_energy_and_makes_no_error() -> None:
+    truth, made = scan().astype(np.int16), scan(seed=1)
+    truth[0], made[0] = -1024, -3024
+    a, b = truth[1:] + 1024.0, made[1:] + 1024.0
+    assert values(nmse, Pair(truth, made))["nmse"] == pytest.approx(((b - a) ** 2).sum() / (a**2).sum(), rel=1e-12)
+
+
 def damaged(value: float) -> HU:
     made = scan().astype(np.float32)
     made[3, 4, 5] = value
