@@ -65,7 +65,7 @@ def recipe_table(prefix: str) -> str:
 
 
 def cli_reference() -> str:
-    """`--help` of every verb."""
+    """`--help` of every verb, and of every way that a verb has."""
     context = click.Context(tomogen, info_name="tomogen", terminal_width=100, **tomogen.context_settings)
     parts = ["# Command line", "", "```text", tomogen.get_help(context), "```", ""]
     for name in tomogen.list_commands(context):
@@ -73,6 +73,11 @@ def cli_reference() -> str:
         assert command is not None
         inner = click.Context(command, info_name=name, parent=context, terminal_width=100, **command.context_settings)
         parts += [f"## {name}", "", "```text", command.get_help(inner), "```", ""]
+        for way in command.list_commands(inner) if isinstance(command, click.Group) else ():
+            leaf = command.get_command(inner, way)
+            assert leaf is not None
+            own = click.Context(leaf, info_name=way, parent=inner, terminal_width=100, **leaf.context_settings)
+            parts += [f"### {name} {way}", "", "```text", leaf.get_help(own), "```", ""]
     return "\n".join(parts)
 
 

@@ -12,7 +12,7 @@ from tomogen import cli
 from tomogen._version import __version__
 
 ORDER = (
-    "demo", "doctor", "phantom", "prepare", "recipes", "train", "sample", "convert", "view", "xray", "report",
+    "demo", "doctor", "phantom", "prepare", "recipes", "train", "sample", "evaluate", "convert", "view", "xray", "report",
     "completion",
 )  # fmt: skip
 """The order of `--help`: a user's way through the house. Verbs not named here follow by name."""
