@@ -211,6 +211,16 @@ def test_views_agree_with_the_distances_of_rows() -> None:
     assert view.values("prdc", first, second, 3) == neighbours.prdc(x, y, 3)._asdict()
 
 
+def test_a_patient_counts_once_however_many_scans_there_are() -> None:
+    random = np.random.default_rng(0)
+    once = random.normal(size=(8, 3))
+    again = np.concatenate([once[:1], once[:1], once])  # the first patient was scanned three times
+    view = View(Rows(once, np.arange(8)), np.array(list("abcdefgh")), 4)
+    more = View(Rows(again, np.arange(10)), np.array(list("aaabcdefgh")), 6)
+    expected = view.values("kid", np.arange(4), np.arange(4, 8))["kid"]
+    assert more.values("kid", np.arange(6), np.arange(6, 10))["kid"] == pytest.approx(expected, rel=1e-12)
+
+
 def test_kid_of_slices_has_no_bias_though_slices_of_a_patient_are_alike() -> None:
     """Rows of a patient lie close together; over rows alone the estimate is far from 0 on average."""
     patients, each, by_patient, by_row = 8, 6, [], []
@@ -372,6 +382,8 @@ def test_planes_are_cut_across_their_axes() -> None:
     np.testing.assert_array_equal(cut["axial"][1], volume.hu[1])
     np.testing.assert_array_equal(cut["coronal"][2], volume.hu[:, 2])
     np.testing.assert_array_equal(cut["sagittal"][3], volume.hu[:, :, 3])
+    for plane, images in planes.cut(volume.reorient("LPS")).items():
+        np.testing.assert_array_equal(images, cut[plane])
     assert {plane: images.shape[0] for plane, images in cut.items()} == {"axial": 2, "coronal": 3, "sagittal": 4}
 
 
