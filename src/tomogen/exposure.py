@@ -180,8 +180,10 @@ def _told(geometry: Geometry, outside: Sequence[float]) -> None:
     Raises:
         DataInvalid: it misses all.
     """
+    chest = stand.preset("chest")
     for view, part in zip(geometry.views, outside, strict=True):
         height, width = geometry.field_of_view(view)
+        wider = "; --geometry chest is wider" if width < chest.field_of_view(chest.views[0])[1] else ""
         seen = f"the beam is {height:.0f} x {width:.0f} mm at the isocentre"
         if part == 1:
             raise DataInvalid(

@@ -40,7 +40,7 @@ def xray(
 ) -> None:
     """Compute radiographs (DRRs) of the scan IN into the folder OUT: a file per view, and geometry.json.
 
-    --geometry chest (1.8 m from source to detector, 533 mm seen at the isocentre) holds a whole chest. x2ct is the
+    --geometry chest (1.8 m from source to detector, 500 mm seen at the isocentre) holds a whole chest. x2ct is the
     geometry published with X2CT-GAN (541 and 949 mm, 320 pixels over 500 mm): its field of view at the isocentre is
     only 285 mm, so the sides of most adults are cut, which is warned of. parallel has no magnification. A geometry.json
     from an earlier OUT is shot again, on any scan.

@@ -204,13 +204,14 @@ class Stand:
 
 
 PRESETS = {
-    "chest": Stand("cone", 1500.0, 1800.0, 640.0, 512, "holds a whole chest: 533 mm at the isocentre"),
+    "chest": Stand("cone", 1500.0, 1800.0, 600.0, 512, "holds a whole chest: 500 mm at the isocentre"),
     "x2ct": Stand("cone", 541.0, 949.0, 500.0, 320, "X2CT-GAN's, which sees only 285 mm at the isocentre"),
     "parallel": Stand("parallel", 1500.0, 1800.0, 512.0, 512, "parallel rays, 512 mm, no magnification"),
 }
 """Geometries by name.
 
-`chest`: the film distance of chest radiography, 1.8 m; magnification 1.2. 300 mm from isocentre to detector keep
+`chest`: the film distance of chest radiography, 1.8 m; magnification 1.2; at the isocentre it sees the 500 mm that
+scanners reconstruct at most. 300 mm from isocentre to detector keep
 the detector out of wide patients seen from the side.
 `x2ct`: as published with X2CT-GAN (Ying et al., CVPR 2019). Its 500 mm detector sees 500 x 541 / 949 = 285 mm at the
 isocentre and less nearer to the source: most adult chests are wider, and their sides are cut.

@@ -37,9 +37,9 @@ class Rays:
     length: Array
     """`(rows, columns)`: mm of ray per slice."""
     first: Array
-    """`(rows, columns)`: the ray begins (source, or far away) at this fractional slice..."""
+    """`(rows, columns)`: the ray begins (source, or before the grid) at this fractional slice..."""
     last: Array
-    """...and ends here (detector); first < last."""
+    """...and ends here (detector, or behind the grid); first < last."""
 
     @property
     def cut(self) -> bool:
@@ -92,8 +92,9 @@ def rays_of(view: View, geometry: Geometry, shape: tuple[int, int, int], affine:
     step = direction[..., [u, v]] / along[..., None]
     slices = shape[axis]
     ahead = (slices - 1) / 2 - pixels[..., axis]
-    far = np.full(along.shape, np.inf)
-    begin, end = (np.full(along.shape, source[axis]), pixels[..., axis]) if geometry.beam == "cone" else (-far, far)
+    begin, end = np.full(along.shape, -1.0), np.full(along.shape, float(slices))
+    if geometry.beam == "cone":
+        begin, end = np.full(along.shape, source[axis]), pixels[..., axis]
     return Rays(
         axis=axis,
         slices=slices,
