@@ -187,6 +187,8 @@ def test_real_scans_are_never_called_the_best(tmp_path: Path) -> None:
     page = written(scores(subjects, kind="sets"), tmp_path)
     assert "best" not in page.text
     assert "Made and real at equal n" in page.text
+    subjects = {"made": [score("coherence", 0.5)], tables.PERFECT: [score("coherence", 0.01)]}
+    assert tables.remarks(scores(subjects), "made") == []
     assert (sets.FLOOR, f"/{sets.EQUAL}") == (tables.PERFECT, tables.EQUAL)
 
 

@@ -11,7 +11,7 @@ from tomogen.progress import Progress, silent
 from tomogen.reporting import montage
 from tomogen.reporting.document import publish
 from tomogen.reporting.parts import Figure, Section
-from tomogen.reporting.scores_page import PAGE, SHOWN, cautions, score_sections
+from tomogen.reporting.scores_page import PAGE, SHOWN, cautions, score_facts, score_sections
 from tomogen.reporting.training import file_picture, training_sections
 from tomogen.reporting.words import shareable
 from tomogen.run import Run
@@ -51,10 +51,10 @@ def report(
     sections: list[Section] = []
     for done, (what, make) in enumerate(
         (
+            ("facts", functools.partial(_facts, opened)),
             ("pictures", functools.partial(_made, data, samples)),
             ("scores", functools.partial(_scores, scores)),
             ("training", functools.partial(training_sections, opened)),
-            ("facts", functools.partial(_facts, opened)),
             ("commands", functools.partial(_how, opened, commands)),
         )
     ):
@@ -74,7 +74,9 @@ def report(
 
 
 def _scores(scores: Scores | None) -> list[Section]:
-    return score_sections(scores, Evidence()) if scores is not None else []
+    if scores is None:
+        return []
+    return [*score_sections(scores, Evidence()), Section("What was scored, and with what", facts=score_facts(scores))]
 
 
 def _made(data: str | Path | None, samples: str | Path | None) -> list[Section]:
@@ -114,7 +116,7 @@ def _facts(run: Run) -> list[Section]:
         if name in environment
     ]
     facts += [("versions", ", ".join(f"{name} {version}" for name, version in environment["versions"].items()))]
-    return [Section("Facts", facts=facts)]
+    return [Section("The run", facts=facts)]
 
 
 def _how(run: Run, commands: Sequence[str]) -> list[Section]:

@@ -66,7 +66,7 @@ def histograms(edges: NDArray[np.float64], counts: Mapping[str, NDArray[np.int64
         axes.set_ylabel("% of voxels in a bin")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         _dressed(axes)
-        axes.legend(facecolor="white", edgecolor="none", framealpha=0.8, fontsize=8)
+        _legend(axes)
     return _picture(content, f"HU histograms of {' and '.join(counted)}, logarithmic")
 
 
@@ -89,7 +89,7 @@ def profiles(curves: Mapping[str, NDArray[np.float64]], label: str) -> Picture |
         axes.set_xlabel("distance in slices")
         axes.set_ylabel(label)
         _dressed(axes)
-        axes.legend(facecolor="white", edgecolor="none", framealpha=0.8, fontsize=8)
+        _legend(axes)
     return _picture(content, f"Inter-slice coherence over the distance, of {', '.join(told)}")
 
 
@@ -103,7 +103,8 @@ def boxes(panels: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) -> Pictur
         return None
     subjects = list(dict.fromkeys(name for _, values in told for name in values))
     rows = math.ceil(len(told) / ACROSS)
-    with _drawing(_WIDTH, rows * (0.62 + 0.2 * len(subjects))) as (figure, content):
+    with _drawing(_WIDTH, rows * (0.68 + 0.2 * len(subjects))) as (figure, content):
+        figure.set_layout_engine("constrained", h_pad=0.08)
         grid = figure.subplots(rows, ACROSS, sharey=True, squeeze=False)
         for place, axes in enumerate(grid.flat):
             if place < len(told):
@@ -185,6 +186,13 @@ def _looks(names: Iterable[str]) -> dict[str, _Look]:
     return looks
 
 
+def _legend(axes: "Axes") -> None:
+    """Above the curves, where it covers none."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8, borderaxespad=0, labelcolor=INK
+    )
+
+
 def _dressed(axes: "Axes") -> None:
     axes.grid(color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
@@ -205,7 +213,7 @@ def _drawing(width: float, height: float) -> "Iterator[tuple[Figure, io.BytesIO]
     from matplotlib.figure import Figure
 
     content = io.BytesIO()
-    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "tomogen", "font.size": 9}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tomogen", "font.size": 9}):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         figure.patch.set_alpha(0)

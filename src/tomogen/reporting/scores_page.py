@@ -49,14 +49,14 @@ def scores_page(
         DataInvalid: scores of unlike definitions stand in one row; nothing is written.
     """
     sections = [*score_sections(scores, evidence), *(training_sections(run) if run is not None else ())]
-    sections += _again(scores, commands)
+    facts = score_facts(scores)
+    sections.append(_again([fact for fact in facts if not _brief(*fact)], commands))
     return publish(
         Path(out) / PAGE,
         sections,
         title=title,
         lead=_HEADS.get(scores.kind, "Scores."),
-        facts=[(name, fact) for name, fact in _facts(scores) if _brief(name, fact)]
-        + [("written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")],
+        facts=[*filter(lambda fact: _brief(*fact), facts), ("written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")],
         cautions=cautions(scores),
     )
 
@@ -182,22 +182,24 @@ def _panels(rows: Iterable[Row]) -> list[tuple[str, Mapping[str, Sequence[float]
     return panels
 
 
-def _again(scores: Scores, commands: Sequence[str]) -> list[Section]:
+def score_facts(scores: Scores) -> list[tuple[str, str]]:
+    """All facts of the scores, feature networks with their whole hashes, and versions of what computed them."""
     definitions = [row.definition for row in scores.table()]
     versions = {"tomogen": __version__} | {
         name: version for definition in definitions for name, version in definition.versions.items()
     }
     networks = dict.fromkeys(definition.features for definition in definitions if definition.features)
-    facts = [(name, fact) for name, fact in _facts(scores) if not _brief(name, fact)]
-    facts += [("feature network", network) for network in networks if network not in scores.facts.values()]
-    facts.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
+    return [
+        *((name, shareable(fact)) for name, fact in scores.facts.items()),
+        *(("feature network", network) for network in networks if network not in scores.facts.values()),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+    ]
+
+
+def _again(facts: Sequence[tuple[str, str]], commands: Sequence[str]) -> Section:
     listings = [("", "\n".join(f"$ {shareable(command)}" for command in commands))] if commands else []
-    return [Section("Facts, and how to make it again", facts=facts, listings=listings)]
-
-
-def _facts(scores: Scores) -> list[tuple[str, str]]:
-    return [(name, shareable(fact)) for name, fact in scores.facts.items()]
+    return Section("Facts, and how to make it again" if commands else "Facts", facts=facts, listings=listings)
 
 
 def _brief(name: str, fact: str) -> bool:
-    return name != "seconds" and len(fact) <= IN_THE_HEAD
+    return name not in ("seconds", "versions") and len(fact) <= IN_THE_HEAD
