@@ -193,7 +193,7 @@ def _told(geometry: Geometry, outside: Sequence[float]) -> None:
             )
         if part > TOLERATED:
             warnings.warn(
-                f"view {view.name}: {part:.1%} of the patient lies outside the beam; {seen}; --geometry chest is wider",
+                f"view {view.name}: {part:.1%} of the patient lies outside the beam; {seen}{wider}",
                 stacklevel=3,
             )
 
