@@ -62,6 +62,7 @@ def pairs(
     resample: bool = False,
     patients: str | Path | None = None,
     require: Sequence[str] = (),
+    commands: Sequence[str] = (),
     overwrite: bool = False,
     options: ReadOptions = DEFAULT,
     progress: Progress = silent,
@@ -71,7 +72,8 @@ def pairs(
     Each path is a scan, a folder of scans or a folder that `prepare` made; two folders are matched by name. Floors
     are scored like what was made: the truth blurred, `input` (the scans before translation) and the mean of the
     scans under `train`. `mask` is `body`, or label files with the scans' names; `structure` label files of what the
-    contrast-to-noise ratio is asked of. `require` holds limits such as `mae<=50`. With `out` a report is written.
+    contrast-to-noise ratio is asked of. `require` holds limits such as `mae<=50`. With `out` a report is written, which
+    tells the `commands` that were typed.
 
     Raises:
         InputMissing: a path is not there.
@@ -82,7 +84,7 @@ def pairs(
     folder = _free(out, overwrite)
     asked = Asked(input, train, mask, structure, conventions, resample, patients, options)
     scores, evidence = score_pairs(truth, made, asked, progress)
-    return _finished(scores, evidence, folder, required, title="Scores against truth")
+    return _finished(scores, evidence, folder, required, title="Scores against truth", commands=commands)
 
 
 def sets(
@@ -98,6 +100,7 @@ def sets(
     seed: int = 0,
     patients: str | Path | None = None,
     require: Sequence[str] = (),
+    commands: Sequence[str] = (),
     overwrite: bool = False,
     options: ReadOptions = DEFAULT,
     progress: Progress = silent,
@@ -142,7 +145,9 @@ def sets(
         "seconds": f"{time.monotonic() - began:.1f}",
     }  # fmt: skip
     scores = Scores(kind="sets", subjects=subjects, notes=found.notes, facts=facts)
-    return _finished(scores, _evidence(found, pools), folder, required, title="Scores of one set against another")
+    return _finished(
+        scores, _evidence(found, pools), folder, required, title="Scores of one set against another", commands=commands
+    )
 
 
 def run(
@@ -158,6 +163,7 @@ def run(
     sha256: str | None = None,
     device: str = "auto",
     require: Sequence[str] = (),
+    commands: Sequence[str] = (),
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
@@ -214,7 +220,13 @@ def run(
     }  # fmt: skip
     scores = Scores(kind="run", subjects=subjects, notes=notes, facts=facts)
     return _finished(
-        scores, _evidence(found, pools), folder, required, title=f"Scores of {loaded.run.name}", run=loaded.run
+        scores,
+        _evidence(found, pools),
+        folder,
+        required,
+        title=f"Scores of {loaded.run.name}",
+        commands=commands,
+        run=loaded.run,
     )
 
 
@@ -298,6 +310,7 @@ def _finished(
     required: Sequence[Requirement],
     *,
     title: str,
+    commands: Sequence[str],
     run: Run | None = None,
 ) -> Evaluation:
     """Judge the requirements, write scores and page."""
@@ -306,4 +319,4 @@ def _finished(
         return Evaluation(scores, None, fell)
     folder.mkdir(parents=True, exist_ok=True)
     scores.write(folder / SCORES)
-    return Evaluation(scores, scores_page(scores, evidence, folder, title=title, run=run), fell)
+    return Evaluation(scores, scores_page(scores, evidence, folder, title=title, commands=commands, run=run), fell)

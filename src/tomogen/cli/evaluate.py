@@ -1,8 +1,10 @@
 """`tomogen evaluate`: scores against truth, against many, of a run; each with its definition, interval and floors."""
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from tomogen.cli._core import Streams, verb
 from tomogen.cli._reading import READING, taken
@@ -21,7 +23,9 @@ def pairs(streams: Streams, **asked: Any) -> int:
 
     options = taken(asked)
     with streams.progress("evaluate") as progress:
-        found = evaluate.pairs(asked.pop("truth"), asked.pop("made"), **asked, options=options, progress=progress)
+        found = evaluate.pairs(
+            asked.pop("truth"), asked.pop("made"), **asked, commands=_typed(), options=options, progress=progress
+        )
     return _told(streams, found)
 
 
@@ -35,7 +39,9 @@ def sets(streams: Streams, **asked: Any) -> int:
 
     options = taken(asked)
     with streams.progress("evaluate") as progress:
-        found = evaluate.sets(asked.pop("real"), asked.pop("made"), **asked, options=options, progress=progress)
+        found = evaluate.sets(
+            asked.pop("real"), asked.pop("made"), **asked, commands=_typed(), options=options, progress=progress
+        )
     return _told(streams, found)
 
 
@@ -47,8 +53,30 @@ def run(streams: Streams, **asked: Any) -> int:
     from tomogen import evaluate
 
     with streams.progress("evaluate") as progress:
-        found = evaluate.run(asked.pop("run"), asked.pop("data"), **asked, progress=progress)
+        found = evaluate.run(asked.pop("run"), asked.pop("data"), **asked, commands=_typed(), progress=progress)
     return _told(streams, found)
+
+
+def _typed() -> list[str]:
+    """The command as it was typed, for the report."""
+    context = click.get_current_context()
+    words = context.command_path.split()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE or name in (
+            "quiet",
+            "verbose",
+            "json",
+        ):
+            continue
+        value = context.params[name]
+        flag = [] if isinstance(parameter, click.Argument) else [parameter.opts[0]]
+        if value is True:
+            words += flag
+        else:
+            for one in value if isinstance(value, tuple) and parameter.multiple else [value]:
+                words += [*flag, str(one)]
+    return [shlex.join(words)]
 
 
 def _told(streams: Streams, found: "Evaluation") -> int:
@@ -116,9 +144,9 @@ for subcommand in (
         click.argument("made", metavar="MADE"),
         _out,
         click.option("--split", default=None, help="Of prepared cases only train, val or test."),
-        click.option("--resample", is_flag=True, help="Bring made scans to the median spacing of the real ones."),
+        click.option("--resample", is_flag=True, help="Bring all scans to the spacing of the first real one."),
         *_network,
-        click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random halves and subsets."),
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random halves."),
         _patients, _require, _overwrite, *READING,
     )(sets),
     verb(
@@ -127,7 +155,7 @@ for subcommand in (
         _out,
         click.option("--n", type=click.IntRange(2), default=50, show_default=True, help="Samples to make and score."),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples."),
-        click.option("--split", default=None, help="Cases to score against; test where there are some, else val, train."),
+        click.option("--split", default=None, help="Cases to score against; by default test, else val, else train."),
         *_network,
         click.option(
             "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
