@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ def xray(
     range: tuple[float, float] | None = None,
     percentiles: tuple[float, float] = (1.0, 99.5),
     invert: bool = False,
-    bits: int = 8,
+    bits: Literal[8, 16] = 8,
     body_mask: bool = True,
     device: str = "auto",
     overwrite: bool = False,
@@ -94,7 +94,7 @@ def xray(
     from tomogen.device import resolved
 
     out, source = Path(out), Path(source)
-    look = Look(form=form, range=range, percentiles=percentiles, invert=invert, bits=16 if bits == 16 else bits)  # type: ignore[arg-type]
+    look = Look(form=form, range=range, percentiles=percentiles, invert=invert, bits=bits)
     endings = _endings(format)
     of_water(energy)  # refuses before the scan is read
     asked = _geometry(str(geometry), views, tuple(angle), tilt)

@@ -32,7 +32,7 @@ def xray(
     range: tuple[float, float] | None,
     percentiles: tuple[float, float],
     invert: bool,
-    bits: str,
+    bits: Literal[8, 16],
     body_mask: bool,
     device: str,
     overwrite: bool,
@@ -52,7 +52,7 @@ def xray(
 
     shot = shoot(
         source, out, views=views, angle=angle, tilt=tilt, geometry=geometry, energy=energy, size=size, format=format,
-        form=form, range=range, percentiles=percentiles, invert=invert, bits=int(bits), body_mask=body_mask,
+        form=form, range=range, percentiles=percentiles, invert=invert, bits=bits, body_mask=body_mask,
         device=device, overwrite=overwrite, options=taken(reading),
     )  # fmt: skip
     streams.note(
@@ -97,7 +97,7 @@ command = verb(
     ),
     click.option("--invert", is_flag=True, help="Bone black."),
     click.option(
-        "--bits", type=click.Choice(["8", "16"]), default="8", show_default=True, help="Of the grey values."
+        "--bits", type=click.Choice([8, 16]), default=8, show_default=True, help="Of the grey values."
     ),
     click.option(
         "--body-mask/--no-body-mask", default=True, show_default=True, help="Leave out table and clothes."
