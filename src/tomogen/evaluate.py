@@ -1,5 +1,6 @@
 """The verb `evaluate`: pairs, sets and runs are scored, and the page about them is written."""
 
+import functools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from tomogen.cases.folder import CaseFolder
 from tomogen.cases.resample import resample_whole
 from tomogen.errors import DataInvalid, Reason, UsageFault
 from tomogen.evaluation.collection import VOLUME, Scan
+from tomogen.evaluation.diversity import diversity
 from tomogen.evaluation.evidence import Evidence
 from tomogen.evaluation.features.network import FeatureNetwork
 from tomogen.evaluation.gather import Source, gather
@@ -20,10 +22,11 @@ from tomogen.evaluation.pairs import Asked, score_pairs
 from tomogen.evaluation.requirement import Requirement, missed
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Scores
-from tomogen.evaluation.sets import EQUAL, MADE, Comparison, compare
+from tomogen.evaluation.sets import EQUAL, FLOOR, MADE, Comparison, compare
+from tomogen.evaluation.sizes import lacking
 from tomogen.formats import DEFAULT, ReadOptions
 from tomogen.generation.load import Loaded, load, untrained
-from tomogen.generation.sample import volumes
+from tomogen.generation.sample import volume, volumes
 from tomogen.progress import Progress, silent
 from tomogen.reporting.scores_page import scores_page
 from tomogen.run import Run
@@ -47,6 +50,8 @@ class Evaluation:
     """The report; `scores.json` lies beside it. None where none was asked for."""
     missed: tuple[str, ...] = ()
     """Requirements that are not kept."""
+    too_few: str = ""
+    """Why two sets have no Frechet distance, where they have none."""
 
 
 def pairs(
@@ -127,15 +132,17 @@ def sets(
     if not reals:
         raise DataInvalid(f"no cases in split {split!r}", reason=Reason.TOO_SMALL, at=real, fix="another --split")
     spacing = reals[0].read().spacing if resample else None
+    if spacing is not None:
+        reals, mades = ([_at(spacing, source) for source in sources] for sources in (reals, mades))
     pools: dict[str, list[Volume]] = {"real": [], "made": []}
     found = compare(
-        _shown(_scans(reals, spacing), pools["real"]),
-        _shown(_scans(mades, spacing), pools["made"]),
+        _shown(reals, pools["real"]),
+        _shown(mades, pools["made"]),
         networks=networks,
         seed=seed,
         progress=progress,
     )
-    subjects = {name: list(scores) for name, scores in found.subjects.items()}
+    subjects = _subjects(found, diversity(reals, mades, seed=seed, progress=progress))
     if spacing is not None:
         word = f"resampled to {' x '.join(f'{mm:.4g}' for mm in spacing)} mm before"
         subjects = {name: [_preceded(score, word) for score in scores] for name, scores in subjects.items()}
@@ -145,9 +152,10 @@ def sets(
         "seconds": f"{time.monotonic() - began:.1f}",
     }  # fmt: skip
     scores = Scores(kind="sets", subjects=subjects, notes=found.notes, facts=facts)
-    return _finished(
-        scores, _evidence(found, pools), folder, required, title="Scores of one set against another", commands=commands
-    )
+    title = "Scores of one set against another"
+    done = _finished(scores, _evidence(found, pools), folder, required, title=title, commands=commands)
+    people = [len({source.patient for source in sources}) for sources in (reals, mades)]
+    return replace(done, too_few=lacking("fid", (len(reals), len(mades)), people))
 
 
 def run(
@@ -189,22 +197,25 @@ def run(
     field = Field(tuple(loaded.synthesizer.shape), loaded.run.spacing, loaded.run.window)
     pools: dict[str, list[Volume]] = {"real": [], "made": []}
 
-    def against(made: Loaded, shown: dict[str, list[Volume]], what: str) -> Comparison:
+    reals = held_out(cases, field, split)
+    mades, blanks = (_samples(one, n, seed) for one in (loaded, untrained(loaded, seed)))
+
+    def against(made: Sequence[Source], shown: dict[str, list[Volume]], what: str) -> Comparison:
         return compare(
-            _shown(held_out(cases, field, split), shown["real"]),
-            _shown(_samples(made, n, seed), shown["made"]),
+            _shown(reals, shown["real"]),
+            _shown(made, shown["made"]),
             networks=networks,
             seed=seed,
             progress=lambda done, total, text: progress(done, total, f"{what}, {text}"),
         )
 
-    found = against(loaded, pools, "trained")
-    subjects = {name: list(scores) for name, scores in found.subjects.items()}
-    blank = against(untrained(loaded, seed), {"real": [], "made": []}, "untrained")
+    found = against(mades, pools, "trained")
+    subjects = _subjects(found, diversity(reals, mades, seed=seed, progress=progress))
+    blank = against(blanks, {"real": [], "made": []}, "untrained")
     subjects[UNTRAINED] = [score for score in blank.subjects[MADE] if not score.definition.metric.endswith(EQUAL)]
     if len(field.shape) == 2:
         stacked = compare(
-            whole(cases, field, split),
+            map(_scan, whole(cases, field, split)),
             _stacked(loaded, cases, seed),
             networks=[network for network in networks if network.dims == 3],
             seed=seed,
@@ -230,18 +241,31 @@ def run(
     )
 
 
-def _scans(sources: Iterable[Source], spacing: tuple[float, float, float] | None) -> Iterator[Scan]:
-    """Scans one at a time, at the spacing that is wanted."""
-    for source in sources:
+def _scan(source: Source) -> Scan:
+    return Scan(source.name, source.patient, source.read())
+
+
+def _shown(sources: Iterable[Source], kept: list[Volume]) -> Iterator[Scan]:
+    """The scans one at a time, the first few of them kept for the report."""
+    for scan in map(_scan, sources):
+        if len(kept) < SHOWN:
+            kept.append(scan.volume)
+        yield scan
+
+
+def _at(spacing: tuple[float, float, float], source: Source) -> Source:
+    """The scan at another spacing, if it has not that one."""
+
+    def read() -> Volume:
         volume = source.read()
-        if spacing is not None and not np.allclose(volume.spacing, spacing, rtol=1e-3):
-            volume = resample_whole(volume, spacing)
-        yield Scan(source.name, source.patient, volume)
+        return volume if np.allclose(volume.spacing, spacing, rtol=1e-3) else resample_whole(volume, spacing)
+
+    return replace(source, read=read)
 
 
-def _samples(loaded: Loaded, n: int, seed: int) -> Iterator[Scan]:
-    for index, volume in enumerate(volumes(loaded, n, seed), start=1):
-        yield Scan(f"sample-{index:06d}", f"sample-{index:06d}", volume)
+def _samples(loaded: Loaded, n: int, seed: int) -> list[Source]:
+    names = {index: f"sample-{index:06d}" for index in range(1, n + 1)}
+    return [Source(name, name, functools.partial(volume, loaded, seed, index)) for index, name in names.items()]
 
 
 def _stacked(loaded: Loaded, cases: CaseFolder, seed: int) -> Iterator[Scan]:
@@ -259,12 +283,12 @@ def _of_volumes(score: Score) -> bool:
     return score.definition.metric.startswith("coherence") or f"/{VOLUME}" in score.definition.metric
 
 
-def _shown(scans: Iterable[Scan], kept: list[Volume]) -> Iterator[Scan]:
-    """The scans, the first few of them kept for the report."""
-    for scan in scans:
-        if len(kept) < SHOWN:
-            kept.append(scan.volume)
-        yield scan
+def _subjects(found: Comparison, alike: tuple[Score, Score]) -> dict[str, list[Score]]:
+    """The scores of two sets, and how alike the scans of each are."""
+    subjects = {name: list(scores) for name, scores in found.subjects.items()}
+    for name, score in zip((MADE, FLOOR), alike, strict=True):
+        subjects.setdefault(name, []).append(score)
+    return subjects
 
 
 def _preceded(score: Score, word: str) -> Score:

@@ -33,16 +33,23 @@ def sets(streams: Streams, **asked: Any) -> int:
     """Score the scans under MADE against those under REAL, set against set.
 
     Slices and volumes become features of a named network; distances between the two sets follow, each beside its
-    floor: real scans against other real scans.
+    floor: real scans against other real scans. With fewer than 50 scans in a set there is no FID, and the exit code
+    is 4; KID and the others are given.
     """
     from tomogen import evaluate
+    from tomogen.errors import DataInvalid, Reason
 
     options = taken(asked)
     with streams.progress("evaluate") as progress:
         found = evaluate.sets(
             asked.pop("real"), asked.pop("made"), **asked, commands=_typed(), options=options, progress=progress
         )
-    return _told(streams, found)
+    code = _told(streams, found)
+    if found.too_few:
+        raise DataInvalid(
+            f"FID has {found.too_few}", reason=Reason.TOO_SMALL, fix="more scans, or KID, which has no bias at any n"
+        )
+    return code
 
 
 def run(streams: Streams, **asked: Any) -> int:

@@ -1,15 +1,15 @@
 """Held-out scans of a prepared folder, cut and windowed as a run's model sees them: what its samples are held to."""
 
-from collections.abc import Iterator, Sequence
+import functools
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from tomogen.cases.folder import SPLITS, CaseFolder
+from tomogen.cases.folder import SPLITS, Case, CaseFolder
 from tomogen.cases.stream import items_of
 from tomogen.errors import DataInvalid, Reason
-from tomogen.evaluation.collection import Scan
+from tomogen.evaluation.gather import Source
 from tomogen.intensity import Window
 from tomogen.volume import Volume, affine_of
 
@@ -51,7 +51,7 @@ class Field(NamedTuple):
     """HU that it can make."""
 
 
-def held_out(folder: CaseFolder, field: Field, split: str) -> Iterator[Scan]:
+def held_out(folder: CaseFolder, field: Field, split: str) -> list[Source]:
     """Scans of a split as the model sees them: the middle of each case, or some slices of it as volumes of depth 1.
 
     HU are clipped to the model's window, and every voxel has the model's spacing: cases that were fitted to one
@@ -60,32 +60,37 @@ def held_out(folder: CaseFolder, field: Field, split: str) -> Iterator[Scan]:
     Raises:
         DataInvalid: a case is smaller than the model's images.
     """
-    shape = field.shape
+    items = items_of(folder, field.shape, split)
+    if len(field.shape) == 3:
+        return [_source(folder, item.case, field) for item in items]
     slices: dict[str, list[int]] = {}
-    for item in items_of(folder, shape, split):
-        slices.setdefault(item.case.id, [])
-        if item.slice is not None:
-            slices[item.case.id].append(item.slice)
-    for case in folder.of(split):
-        volume = _seen(folder.volume(case), (case.shape[0], *shape)[-3:], field)
-        if len(shape) == 3:
-            yield Scan(case.id, case.patient, volume)
-            continue
-        known = slices[case.id]
-        taken = np.linspace(0, len(known) - 1, min(SLICES, len(known))).round().astype(int)
-        for k in (known[i] for i in taken):
-            yield Scan(f"{case.id}/{k}", case.patient, volume.crop((k, 0, 0), (1, *volume.shape[1:])))
+    for item in items:
+        slices.setdefault(item.case.id, []).append(int(item.slice or 0))
+    cases = {item.case.id: item.case for item in items}
+    return [
+        _source(folder, cases[name], field, known[i])
+        for name, known in slices.items()
+        for i in np.linspace(0, len(known) - 1, min(SLICES, len(known))).round().astype(int)
+    ]
 
 
-def whole(folder: CaseFolder, field: Field, split: str) -> Iterator[Scan]:
+def whole(folder: CaseFolder, field: Field, split: str) -> list[Source]:
     """The whole cases that a model of slices learns from, cut to its height and width: what stacks are held to."""
-    for case in folder.of(split):
-        yield Scan(case.id, case.patient, _seen(folder.volume(case), (case.shape[0], *field.shape), field))
+    return [_source(folder, case, field) for case in folder.of(split)]
 
 
-def _seen(volume: Volume, shape: Sequence[int], field: Field) -> Volume:
-    """The middle of a case, on the model's voxels and in its window."""
+def _source(folder: CaseFolder, case: Case, field: Field, slice: int | None = None) -> Source:
+    name = case.id if slice is None else f"{case.id}/{slice}"
+    return Source(name, case.patient, functools.partial(_seen, folder, case, field, slice))
+
+
+def _seen(folder: CaseFolder, case: Case, field: Field, slice: int | None) -> Volume:
+    """The middle of a case, or of one of its slices, on the model's voxels and in its window."""
+    volume = folder.volume(case)
+    shape = np.array((case.shape[0], *field.shape)[-3:])
     start = (np.array(volume.shape) - shape) // 2
-    middle = volume.crop(start.tolist(), shape)
+    if slice is not None:
+        start[0], shape[0] = slice, 1
+    middle = volume.crop(start.tolist(), shape.tolist())
     hu = np.clip(middle.hu, field.window.low, field.window.high).astype(np.int16)
     return replace(middle, hu=hu, affine=affine_of(field.spacing))

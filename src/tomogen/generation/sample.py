@@ -115,10 +115,13 @@ def volumes(loaded: Loaded, n: int, seed: int) -> Iterator[Volume]:
 
     Made one by one: convolutions round differently in batches of another size, by enough to move a voxel by 1 HU.
     """
-    for index in range(1, n + 1):
-        image = images(loaded, seed, index)
-        hu = loaded.run.window.to_hu(image).round().to(torch.int16).cpu().numpy()
-        yield Volume(_deep(hu), _centred(_deep(hu).shape, loaded.run.spacing), Acquisition(synthetic=True))
+    return (volume(loaded, seed, index) for index in range(1, n + 1))
+
+
+def volume(loaded: Loaded, seed: int, index: int) -> Volume:
+    """Sample `index` (from 1) of a seed in int16 HU, its middle at 0 mm; a slice has depth 1."""
+    hu = loaded.run.window.to_hu(images(loaded, seed, index)).round().to(torch.int16).cpu().numpy()
+    return Volume(_deep(hu), _centred(_deep(hu).shape, loaded.run.spacing), Acquisition(synthetic=True))
 
 
 def images(loaded: Loaded, seed: int, index: int) -> torch.Tensor:
