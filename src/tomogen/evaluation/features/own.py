@@ -93,9 +93,7 @@ def load(module: str | Path, weights: str | Path, sha256: str | None = None) -> 
             fails when it runs, or whose graph gives no rows.
     """
     module, weights = Path(module), Path(weights)
-    refuse_pickle(
-        weights, fix="safetensors.torch.save_file(network.state_dict(), 'weights.safetensors') writes what is"
-    )
+    refuse_pickle(weights, fix="safetensors.torch.save_file(network.state_dict(), FILE) writes what can be loaded")
     content = _bytes(weights)
     digest = hashlib.sha256(content).hexdigest()
     if sha256 is not None and sha256.strip().lower() != digest:
