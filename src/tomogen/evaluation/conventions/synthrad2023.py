@@ -56,7 +56,7 @@ def psnr(truth: HU, made: HU, mask: Mask = None, use_population_range: bool = Tr
 def ssim(truth: HU, made: HU, mask: Mask = None) -> float:
     """Mean SSIM over the mask's voxels 3 from the border, or over all such; NaN where an axis has fewer than 7."""
     if mask is not None:
-        truth, made = (np.where(mask, image, LOW).astype(image.dtype) for image in (truth, made))
+        truth, made = (np.where(mask, image, image.dtype.type(LOW)) for image in (truth, made))
     return means(truth, made, uniform(7), PEAK, change=offset(LOW, HIGH), sample=True, where=mask).ssim
 
 

@@ -75,7 +75,7 @@ def ms_ssim(truth: HU, made: HU, mask: Mask | None = None, luminance: Luminance 
     The challenge's luminance stands at every scale. NaN where a scale has no voxel of the mask off the border.
     """
     if mask is not None:
-        truth, made = (np.where(mask, image, LOW) for image in (truth, made))
+        truth, made = (np.where(mask, image, image.dtype.type(LOW)) for image in (truth, made))
         mask = _padded(mask)
     x, y, change = _padded(truth), _padded(made), offset(LOW, HIGH)
     masked = whole = 1.0
@@ -118,17 +118,23 @@ def _scale(
 def _padded(image: NDArray[Any]) -> NDArray[Any]:
     """Axes shorter than 97 carried on to 97 by their edge voxels, the smaller half before."""
     missing = [max(0, SHORTEST - size) for size in image.shape]
-    return np.pad(image, [(n // 2, n - n // 2) for n in missing], mode="edge")
+    return np.pad(image, [(n // 2, n - n // 2) for n in missing], mode="edge") if any(missing) else image
 
 
 def _coarser(image: NDArray[Any], change: Change) -> Floats:
     """Every second voxel of the mean of each voxel and the one before it along every axis, zero before the first."""
-    for axis in range(image.ndim):
-        image = np.moveaxis(image, axis, 0)
-        half = change(image[::2]) / 2
-        half[1:] += change(image[1:-1:2]) / 2
-        image, change = np.moveaxis(half, 0, axis), floats
-    return image
+    planes = []
+    for k in range(0, len(image), 2):
+        plane = change(image[k]) + change(image[k - 1]) if k else change(image[k])
+        planes.append(_looking_back(_looking_back(plane).T).T / 8)
+    return np.stack(planes)
+
+
+def _looking_back(plane: Floats) -> Floats:
+    """Every second row with the one before it added; the first has none."""
+    rows = plane[::2].copy()
+    rows[1:] += plane[1:-1:2]
+    return rows
 
 
 def measure(pair: Pair) -> Iterator[Reading]:
