@@ -379,7 +379,7 @@ def test_psnr_is_that_of_torchmetrics(images: tuple[np.ndarray, np.ndarray]) -> 
     truth, made = (torch.from_numpy(image.astype(np.float64)) for image in images)
     for metric, data_range in (("psnr_raw_4024", 4024.0), ("psnr_tuple_range", (-1024.0, 3000.0))):
         theirs = float(peak_signal_noise_ratio(made, truth, data_range=data_range))
-        assert found[metric] == pytest.approx(theirs, rel=1e-7), metric
+        assert found[metric] == pytest.approx(theirs, rel=1e-12), metric
 
 
 @pytest.mark.parametrize(
