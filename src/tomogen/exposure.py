@@ -246,7 +246,7 @@ def _dicom(grey: NDArray[Any], path: Path, volume: Volume, geometry: Geometry, n
 
 
 def _letters(direction: Point) -> str:
-    """DICOM's letters of a direction in the patient, the strongest first: L, LA, LAF."""
+    """DICOM's letters of a direction in the patient, the strongest first: L, LA, LPH."""
     letters = (("L", "R"), ("P", "A"), ("H", "F"))
     parts = sorted(zip(map(abs, direction), direction, letters, strict=True), key=lambda part: -part[0])
     return "".join(pair[int(x < 0)] for size, x, pair in parts if size > 0.02)
