@@ -9,17 +9,15 @@ The weights of 16 neighbouring outputs touch a narrow band of inputs, so each ax
 a slice at a time; `benchmarks/resample.json` has the figures.
 """
 
-import contextlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomogen.intensity import HU_FLOOR
+from tomogen.threads import spread
 from tomogen.volume import Volume
 
 if TYPE_CHECKING:
@@ -124,13 +122,12 @@ def resample_array(hu: NDArray[np.int16 | np.float32], lines: Sequence[Line]) ->
         inputs = planes[band.low - depth[0].low : band.high - depth[0].low].flatten(1)
         field[band.start : band.stop] = _hu(torch.from_numpy(band.weights) @ inputs).view(-1, *field.shape[1:])
 
-    with _coarse_threads() as spread:
-        if lines[0].step == 1 and lines[0].first == first:  # slices stay slices
-            spread(copied, _parts(first + depth[0].start, first + depth[-1].stop))
-        else:
-            planes = torch.empty((depth[-1].high - depth[0].low, *field.shape[1:]))
-            spread(kept, _parts(depth[0].low, depth[-1].high))
-            spread(mixed, depth)
+    if lines[0].step == 1 and lines[0].first == first:  # slices stay slices
+        spread(copied, _parts(first + depth[0].start, first + depth[-1].stop))
+    else:
+        planes = torch.empty((depth[-1].high - depth[0].low, *field.shape[1:]))
+        spread(kept, _parts(depth[0].low, depth[-1].high))
+        spread(mixed, depth)
     return out
 
 
@@ -166,21 +163,3 @@ def _planes(
 def _hu(values: "Tensor") -> "Tensor":
     """Float HU, changed in place to the nearest that int16 holds, none below the floor."""
     return values.round_().clamp_(HU_FLOOR, 32767)
-
-
-@contextlib.contextmanager
-def _coarse_threads() -> Iterator[Callable[[Callable[[Any], None], Iterable[Any]], None]]:
-    """Call a function for many items in as many threads as torch has, each with one thread of torch's.
-
-    Threads of torch inside one small product wait for one another, on a busy machine forty times as long as the
-    product takes. The setting is each thread's own, for the matrix library at least: hence the initializer.
-    """
-    import torch
-
-    count = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield lambda function, items: deque(pool.map(function, items), maxlen=0).clear()
-    finally:
-        torch.set_num_threads(count)

@@ -8,13 +8,13 @@ product. Everything is float64, at several times the speed of a filter that pass
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from tomogen.threads import spread
 
 Floats = NDArray[np.floating]
 Edges = Literal["inside", "reflect", "mirror"]
@@ -135,9 +135,7 @@ def tiled(
         seen = tuple(slice(band.low, band.high) for band in bounds)
         return work(place, [image[seen] for image in images], lambda maps: _under(maps, bounds, width))
 
-    tiles = list(itertools.product(*outer))
-    with _coarse_threads(len(tiles)) as spread:
-        return list(spread(one, tiles))
+    return spread(one, itertools.product(*outer))
 
 
 def bands(size: int, weights: Floats, edges: Edges, block: int) -> Iterator[Band]:
@@ -172,21 +170,3 @@ def _under(maps: Floats, outer: Sequence[Band], width: Sequence[Band]) -> Floats
         torch.mm(rows[:, band.low : band.high], band.weights.T, out=out[:, band.start : band.stop])
     result: Floats = out.numpy().reshape(*sizes, -1)
     return result
-
-
-@contextmanager
-def _coarse_threads(tiles: int) -> Iterator[Callable[[Callable[[Any], Result], Sequence[Any]], Iterator[Result]]]:
-    """A `map` with as many threads as torch has, each with one thread of torch's.
-
-    Threads inside one small product would wait for one another longer than the product takes.
-    """
-    count = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        if min(count, tiles) < 2:
-            yield map
-        else:
-            with ThreadPoolExecutor(min(count, tiles), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                yield pool.map
-    finally:
-        torch.set_num_threads(count)

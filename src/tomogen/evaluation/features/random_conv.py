@@ -12,9 +12,7 @@ order: threads, batches, bands, instruction sets and libraries change nothing.
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tomogen.errors import DataInvalid, Reason, UsageFault
+from tomogen.threads import spread
 
 LOW, HIGH = -1024, 3071
 """HU that are kept apart: the 12 bits of a CT. Values outside are clipped."""
@@ -138,13 +137,11 @@ class RandomConv:
         voxels = np.zeros(self.width // 2, dtype=object)
         filters = [torch.from_numpy(layer.astype(np.float32)) for layer in self.weights]
         tiles = list(_tiles(images.shape))
-        with _coarse_threads(len(tiles)) as spread:
-            for tile, (found, pooled) in zip(
-                tiles, spread(lambda tile: self._sums(images, tile, filters), tiles), strict=True
-            ):
-                sums[:, tile.images] += found
-                if tile.images.start == 0:
-                    voxels += pooled
+        of_tiles = spread(lambda tile: self._sums(images, tile, filters), tiles)
+        for tile, (found, pooled) in zip(tiles, of_tiles, strict=True):
+            sums[:, tile.images] += found
+            if tile.images.start == 0:
+                voxels += pooled
         # In Python's whole numbers: nothing cancels where a map is constant.
         mean = (sums[0] / voxels).astype(np.float64)
         spread_of = np.sqrt(((voxels * sums[1] - sums[0] ** 2) / voxels**2).astype(np.float64))
@@ -218,18 +215,6 @@ def _cuts(size: int, side: int) -> list[tuple[slice, slice]]:
         stop, first = min(start + side, size), max(0, start - _STEP)
         found.append((slice(first, min(stop + _STEP, size)), slice(start - first, stop - first)))
     return found
-
-
-@contextmanager
-def _coarse_threads(tiles: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A `map` with as many threads as torch has, each with one of torch's: they need not wait for one another."""
-    count = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(max(1, min(count, tiles)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool.map
-    finally:
-        torch.set_num_threads(count)
 
 
 def _without_mean(weights: NDArray[np.int64]) -> NDArray[np.int64]:
