@@ -25,11 +25,16 @@ class Pyramid:
         for name in ("doublings", "width", "widest"):
             if getattr(self, name) < 1:
                 raise RecipeMismatch(f"`{name}`: {getattr(self, name)}; at least 1")
-        step = 2**self.doublings
+        step = self.step
         for size in self.shape:
             if size < step or size % step:
                 nearest = max(1, round(size / step)) * step
                 raise RecipeMismatch(f"`shape`: {size} is not a multiple of {step}; nearest {nearest}")
+
+    @property
+    def step(self) -> int:
+        """What the voxels of each axis are a multiple of."""
+        return 1 << self.doublings
 
     @property
     def dims(self) -> int:

@@ -14,26 +14,21 @@ from tomogen.errors import RecipeMismatch
 from tomogen.layers.activation import LeakyReLU
 from tomogen.layers.conv import Conv, UpConv
 from tomogen.layers.norm import VoxelNorm
+from tomogen.layers.pyramid import Pyramid
 from tomogen.losses.wasserstein import clip_weights, critic_loss, generator_loss, gradient_penalty
 from tomogen.synthesizer import Synthesizer, Turn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Pyramid):
     """The size of the images, the networks, and the rules of the game."""
 
     shape: tuple[int, ...] = (64, 64, 64)
-    """Voxels per axis, slow axis first; each a multiple of 2^doublings."""
+    """Voxels per axis, slow axis first; each a multiple of 2^doublings under `conv`."""
     network: Literal["conv", "mlp"] = "conv"
-    """Convolutional, or the published fully connected networks."""
+    """Convolutional, or the published fully connected networks, which leave the pyramid out."""
     latent: int = 1000
     """Numbers of noise per image."""
-    doublings: int = 4
-    """How often the seed grid of shape / 2^doublings is doubled up to the image."""
-    width: int = 64
-    """Channels at half the image's size; they double with every halving."""
-    widest: int = 512
-    """Channels at most."""
     critic_turns: int = 5
     """Moves of the critic before each move of the generator."""
     penalty: float = 10.0
@@ -42,17 +37,10 @@ class Config:
     """Bound of the critic's weights; 0 for none."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
-        if len(self.shape) not in (2, 3):
-            raise RecipeMismatch(f"`shape`: {len(self.shape)} axes; an image has 2 or 3")
-        for name in ("latent", "doublings", "width", "widest", "critic_turns"):
+        super().__post_init__()
+        for name in ("latent", "critic_turns"):
             if getattr(self, name) < 1:
                 raise RecipeMismatch(f"`{name}`: {getattr(self, name)}; at least 1")
-        step = 2**self.doublings if self.network == "conv" else 1
-        for size in self.shape:
-            if size < step or size % step:
-                nearest = max(1, round(size / step)) * step
-                raise RecipeMismatch(f"`shape`: {size} is not a multiple of {step}; nearest {nearest}")
         if (self.penalty > 0) == (self.clip > 0) or min(self.penalty, self.clip) < 0:
             raise RecipeMismatch(
                 f"`penalty` {self.penalty:g} and `clip` {self.clip:g}: one of the two bounds the critic's slope",
@@ -60,14 +48,9 @@ class Config:
             )
 
     @property
-    def seed(self) -> tuple[int, ...]:
-        """Voxels per axis of the grid that doubling starts from."""
-        return tuple(size // 2**self.doublings for size in self.shape)
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels at shape / 2, / 4 and so on, down to the seed."""
-        return [min(self.width * 2**level, self.widest) for level in range(self.doublings)]
+    def step(self) -> int:
+        """What the voxels of each axis are a multiple of."""
+        return super().step if self.network == "conv" else 1
 
 
 class Generator(nn.Module):
@@ -75,7 +58,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        dims, widths = len(config.shape), config.widths[::-1]
+        dims, widths = config.dims, config.widths[::-1]
         self.seed = nn.Sequential(
             nn.Linear(config.latent, widths[0] * math.prod(config.seed)),
             nn.Unflatten(1, (widths[0], *config.seed)),
@@ -102,7 +85,7 @@ class Critic(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        dims = len(config.shape)
+        dims = config.dims
         self.body = nn.Sequential(
             *[nn.Sequential(Conv(dims, a, b, 4, 2), LeakyReLU()) for a, b in itertools.pairwise([1, *config.widths])]
         )
