@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomogen.evaluation.local import Floats
-from tomogen.evaluation.structure import floats as floats
+from tomogen.evaluation.structure import floats
 
 SLAB = 2**21
 """Voxels looked at together: some 16 MB an array."""
@@ -65,7 +65,10 @@ def pyramid(
 
 
 def first_weights(scales: int) -> list[float]:
-    """The first of the five weights divided by their sum, for volumes too small for all; all five as they are."""
+    """The first of the five weights divided by their sum, for volumes too small for all.
+
+    All five are as they are, their sum 1.0001.
+    """
     weights = WANG_WEIGHTS[:scales]
     return list(weights) if scales == len(WANG_WEIGHTS) else [weight / sum(weights) for weight in weights]
 

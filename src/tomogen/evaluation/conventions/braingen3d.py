@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import Floats, gaussian
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import WANG_WEIGHTS, Change, floats, product, pyramid, single, unit
-from tomogen.evaluation.structure import means
+from tomogen.evaluation.similarity import WANG_WEIGHTS, Change, product, pyramid, single, unit
+from tomogen.evaluation.structure import floats, means
 
 WEIGHTS = single(WANG_WEIGHTS)
 TAPS = 13

@@ -27,7 +27,6 @@ from tomogen.evaluation.similarity import (
     WANG_WEIGHTS,
     Change,
     first_weights,
-    floats,
     offset,
     product,
     pyramid,
@@ -35,7 +34,7 @@ from tomogen.evaluation.similarity import (
     slabs,
     unit,
 )
-from tomogen.evaluation.structure import Means, means
+from tomogen.evaluation.structure import Means, floats, means
 
 FAITHFUL = 1_000_000
 """Voxels up to which SSIM is computed in float32 as the original does."""

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import Change, floats, offset, slabs
+from tomogen.evaluation.similarity import Change, offset, slabs
+from tomogen.evaluation.structure import floats
 
 
 class Way(NamedTuple):

@@ -15,8 +15,8 @@ import numpy as np
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import gaussian, uniform
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import Change, clipped, floats, offset, slabs, unit
-from tomogen.evaluation.structure import means
+from tomogen.evaluation.similarity import Change, clipped, offset, slabs, unit
+from tomogen.evaluation.structure import floats, means
 
 define = partial(Definition, convention="scikit_image")
 _PLANES = ("axial", "coronal", "sagittal")

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import uniform
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import floats, offset, slabs
-from tomogen.evaluation.structure import means
+from tomogen.evaluation.similarity import offset, slabs
+from tomogen.evaluation.structure import floats, means
 
 LOW, HIGH = -1024, 3000
 PEAK = HIGH - LOW

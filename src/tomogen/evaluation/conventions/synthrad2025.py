@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import Floats, Place, Smooth, tiled, uniform
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import WANG_WEIGHTS, Change, floats, offset, slabs
+from tomogen.evaluation.similarity import WANG_WEIGHTS, Change, offset, slabs
+from tomogen.evaluation.structure import floats
 
 LOW, HIGH = -1024, 3000
 PEAK = HIGH - LOW

@@ -23,14 +23,13 @@ from tomogen.evaluation.similarity import (
     Change,
     clipped,
     first_weights,
-    floats,
     product,
     pyramid,
     single,
     slabs,
     unit,
 )
-from tomogen.evaluation.structure import means
+from tomogen.evaluation.structure import floats, means
 
 define = partial(Definition, convention="torchmetrics")
 

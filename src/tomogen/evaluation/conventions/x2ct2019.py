@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import uniform
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import floats, slabs
-from tomogen.evaluation.structure import means
+from tomogen.evaluation.similarity import slabs
+from tomogen.evaluation.structure import floats, means
 
 LOW, SPAN = -1024, 2500
 PEAK = 4095

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import gaussian
 from tomogen.evaluation.pair import HU, Pair, Reading
-from tomogen.evaluation.similarity import WANG_WEIGHTS, Change, floats, halved
+from tomogen.evaluation.similarity import WANG_WEIGHTS, Change, first_weights, halved
 from tomogen.evaluation.standard import PEAK, RANGE, check, clipped
-from tomogen.evaluation.structure import K1, K2, means
+from tomogen.evaluation.structure import K1, K2, floats, means
 
 SIGMA, TAPS = 1.5, 11
 
@@ -56,20 +56,12 @@ def fitting(shape: tuple[int, ...]) -> int:
     return sum(min(shape) // 2**scale >= TAPS for scale in range(len(WANG_WEIGHTS)))
 
 
-def weights_of(scales: int) -> tuple[float, ...]:
-    """Exponents, the finest scale first: the published five as they are (their sum is 1.0001), fewer with sum 1."""
-    if scales == len(WANG_WEIGHTS):
-        return WANG_WEIGHTS
-    total = sum(WANG_WEIGHTS[:scales])
-    return tuple(weight / total for weight in WANG_WEIGHTS[:scales])
-
-
 def _value(truth: HU, made: HU, where: NDArray[Any] | None, scales: int) -> float:
     x: NDArray[Any] = truth
     y: NDArray[Any] = made
     change: Change = clipped
     value = 1.0
-    for scale, weight in enumerate(weights_of(scales), start=1):
+    for scale, weight in enumerate(first_weights(scales), start=1):
         found = means(x, y, gaussian(SIGMA, TAPS), PEAK, change=change, where=where)
         term = found.ssim if scale == scales else found.contrast
         value *= max(term, 0.0) ** weight if not math.isnan(term) else math.nan
