@@ -32,7 +32,7 @@ def commands(out: str) -> list[str]:
     ]
     for name, (recipe, flags) in MODELS.items():
         made += [
-            f"tomogen train {recipe} {out}/cases {out}/{name} --seed 0 {flags}".rstrip(),
+            f"tomogen train {recipe} {out}/cases {out}/{name} --seed 0 --threads 1 {flags}".rstrip(),
             f"tomogen evaluate run {out}/{name} {out}/cases --n 16 --seed 0",
         ]
     return made
