@@ -13,7 +13,7 @@ from scipy import stats
 from tomogen.errors import DataInvalid, Reason, UsageFault
 from tomogen.evaluation.distances import frechet as frechet_module
 from tomogen.evaluation.distances import kernel, neighbours
-from tomogen.evaluation.distances.frechet import above_floor, extrapolated, frechet
+from tomogen.evaluation.distances.frechet import above_floor, frechet
 from tomogen.evaluation.distances.histogram import counts, wasserstein
 from tomogen.evaluation.distances.kernel import (
     gaussian,
@@ -101,35 +101,28 @@ def test_frechet_less_its_floor_has_mean_zero_where_frechet_has_none():
     assert np.mean(shifted) == pytest.approx(1.0, abs=0.1)
 
 
-def test_frechet_at_infinite_n_comes_nearer_to_the_truth():
-    law = 1 / np.arange(1, 9)
-    pairs = [(draw(80, 8, 2 * seed) * law, draw(60, 8, 2 * seed + 1) * law) for seed in range(40)]
-    plain = np.mean([frechet(*pair) for pair in pairs])
-    assert abs(np.mean([extrapolated(*pair) for pair in pairs])) < 0.4 * plain
-
-
-@pytest.mark.parametrize("estimate", [extrapolated, above_floor])
-def test_corrected_frechet_depends_on_the_seed_alone_and_keeps_patients_whole(estimate, monkeypatch):
+def test_frechet_above_its_floor_depends_on_the_seed_alone_and_keeps_patients_whole(monkeypatch):
     real, made = draw(24, 6, 0), draw(20, 6, 1)
-    assert estimate(real, made, seed=3) == estimate(real, made, seed=3) != estimate(real, made, seed=4)
+    first, again, other = (above_floor(real, made, seed=seed) for seed in (3, 3, 4))
+    assert first == again != other
     seen = []
-    plain = frechet_module.frechet
-    monkeypatch.setattr(frechet_module, "frechet", lambda x, y: seen.append((x[:, 0], y[:, 0])) or plain(x, y))
+    plain = frechet_module._fitted
+    monkeypatch.setattr(frechet_module, "_fitted", lambda rows: seen.append(rows[:, 0]) or plain(rows))
     real[:, 0], made[:, 0] = np.repeat(np.arange(8), 3), np.repeat(np.arange(100, 105), 4)
-    estimate(real, made, [f"p{p:.0f}" for p in real[:, 0]], [f"q{p:.0f}" for p in made[:, 0]])
-    assert len(seen) > 10
-    for part in (part for both in seen for part in both):
-        _, times = np.unique(part, return_counts=True)
-        assert set(times) == ({4} if part.min() >= 100 else {3})
+    above_floor(real, made, [f"p{p:.0f}" for p in real[:, 0]], [f"q{p:.0f}" for p in made[:, 0]])
+    assert len(seen) == 4 * frechet_module.HALVINGS
+    for half in seen:
+        patients, times = np.unique(half, return_counts=True)
+        assert (len(patients), set(times)) == ((2, {4}) if half.min() >= 100 else (4, {3}))
 
 
-def test_corrected_frechet_says_when_there_are_too_few_patients():
+def test_frechet_above_its_floor_says_when_there_are_too_few_patients():
     rows = draw(9, 3, 0)
     with pytest.raises(DataInvalid, match="3 groups in the real set") as refused:
         above_floor(rows, rows, list("aaabbbccc"), list("abcdefghi"))
     assert refused.value.reason is Reason.TOO_SMALL
     with pytest.raises(DataInvalid, match="2 groups for 9 made rows"):
-        extrapolated(rows, rows, None, ["a", "b"])
+        above_floor(rows, rows, None, ["a", "b"])
 
 
 # --- kernels
@@ -297,7 +290,7 @@ def test_histograms_refuse_what_they_cannot_count():
 # --- bad input to all
 
 
-@pytest.mark.parametrize("distance", [frechet, kid, mmd_rbf, mmd_linear, prdc, extrapolated, above_floor, kid_subsets])
+@pytest.mark.parametrize("distance", [frechet, kid, mmd_rbf, mmd_linear, prdc, above_floor, kid_subsets])
 def test_every_distance_refuses_nan_unlike_widths_and_what_is_no_matrix(distance):
     rows = draw(1200, 2, 0)
     for real, made, reason in (

@@ -82,7 +82,7 @@ def alike(real: list[Scan]) -> Comparison:
 
 def test_every_view_and_metric_is_there(alike: Comparison) -> None:
     names = {one.definition.metric for one in alike.subjects[MADE]}
-    for metric in ("fid", "fid_inf", "kid", "mmd", "precision", "recall", "density", "coverage"):
+    for metric in ("fid", "fid_above_floor", "kid", "mmd", "precision", "recall", "density", "coverage"):
         for view in (*planes.PLANES, "2.5d", "volume"):
             assert f"{metric}/{view}" in names
     assert {"hu_histogram", "coherence"} <= names
@@ -165,10 +165,18 @@ def test_fid_of_a_set_against_itself_is_0_of_its_other_half_little_of_noise_much
     assert value(bad, "fid/axial/equal n") > 10 * value(bad, "fid/axial/equal n", FLOOR)
     assert value(bad, "precision/axial") < 0.2
     for found, unlike in ((other, False), (bad, True)):
-        ends = score(found, "fid_inf/axial").interval
+        ends = score(found, "fid_above_floor/axial").interval
         assert ends is not None
         assert (ends[0] > 0) is unlike
     assert "n below 50" in score(other, "fid/axial/equal n").note
+
+
+def test_under_50_scans_fid_stands_above_its_floor_alone(halves: list[Scan]) -> None:
+    for count, told in ((19, False), (20, True), (50, True)):
+        found = compare(halves[:count], halves[60 : 60 + count], networks=[Moments(2)])
+        assert math.isnan(value(found, "fid_above_floor/axial")) is not told
+        assert math.isnan(value(found, "fid/axial")) is (count < 50)
+    assert abs(value(found, "fid_above_floor/axial")) < value(found, "fid/axial")
 
 
 def test_slices_have_the_axial_view_alone(halves: list[Scan]) -> None:

@@ -10,7 +10,7 @@ from tomogen._version import __version__
 from tomogen.evaluation import coherence, planes, sizes
 from tomogen.evaluation.collection import VOLUME, Collection
 from tomogen.evaluation.definition import Definition
-from tomogen.evaluation.distances import histogram
+from tomogen.evaluation.distances import frechet, histogram
 from tomogen.evaluation.distances.kernel import Grams
 from tomogen.evaluation.features.network import FeatureNetwork
 from tomogen.evaluation.view import FAMILIES, KERNELS, Chosen, View
@@ -117,8 +117,8 @@ def _of_view(
         note = ""
         if family == "fid" and rows <= width:
             note = f"{rows} rows of {width} features: a singular covariance, and much bias"
-        elif family == "fid_inf":
-            parameters = {"line": "over 1/n, 15 numbers of patients from half to all"}
+        elif family == "fid_above_floor":
+            parameters = {"halvings": frechet.HALVINGS, "floor": "FID between halves of one set, patients whole"}
         elif family == "kid":
             parameters = {"kernel": "(x.y/d + 1)^3", "pairs": _PAIRS}
         elif family == "mmd":
@@ -136,7 +136,7 @@ def _of_view(
                 _mean_of(views, family, metric, k),
                 _mean_grams(views, family) if family in KERNELS else None,
                 note,
-                dear=family == "fid_inf",
+                dear=family == "fid_above_floor",
             )
 
 

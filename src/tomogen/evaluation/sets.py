@@ -34,7 +34,7 @@ ROWS = 1024
 _MERGED = 8
 """Groups of patients that are left out in turn where a statistic is dear."""
 _SHARES = ("precision", "recall", "coverage")
-_SIGNED = ("kid", "mmd", "fid_inf")
+_SIGNED = ("kid", "mmd", "fid_above_floor")
 """Estimates that may fall below 0."""
 _KIDS = ("kid/2.5d", "kid/axial", "kid/volume")
 """The first there is is the one by which the notes say whether n is enough."""

@@ -3,16 +3,18 @@
 import math
 from collections.abc import Sequence
 
+from tomogen.evaluation.distances import frechet
 from tomogen.evaluation.score import Score
 
 LEAST = {
-    "fid": 50, "fid_inf": 50, "kid": 2, "mmd": 2, "precision": 2, "recall": 2, "density": 2, "coverage": 2,
+    "fid": 50, "fid_above_floor": 20, "kid": 2, "mmd": 2, "precision": 2, "recall": 2, "density": 2, "coverage": 2,
     "hu_histogram": 1, "coherence": 1,
 }  # fmt: skip
 """Scans of each set from which a metric is given. Under 50 a Frechet distance is mostly bias: between two draws of one
-law of 512 features it is 682 at n = 50, and 80 at n = 1000."""
+law of 512 features it is 682 at n = 50, and 80 at n = 1000. Above its floor it has none, but halves of under 20 show
+little of how covariances differ."""
 
-PATIENTS = {"fid_inf": 4, "kid": 2, "mmd": 2}
+PATIENTS = {"fid_above_floor": frechet.LEAST_GROUPS, "kid": 2, "mmd": 2}
 """Patients of each set that a metric takes at least."""
 
 NEIGHBOURS = 5
@@ -27,7 +29,7 @@ def lacking(metric: str, n: Sequence[int], people: Sequence[int], noun: str = "s
     name = metric.partition("/")[0]
     least = LEAST[name]
     if min(n) < least:
-        why = ": a Frechet distance of so few is mostly bias; KID is given" if least == 50 else ""
+        why = ": a Frechet distance of so few is mostly bias; KID is given" if name == "fid" else ""
         return f"no value: {n[0]} real and {n[1]} made {noun}, {least} of each needed{why}"
     if min(people) < PATIENTS.get(name, 1):
         return f"no value: {noun} of {people[0]} real and {people[1]} made patients, {PATIENTS[name]} of each needed"

@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 
 from tomogen.evaluation.collection import Rows
 from tomogen.evaluation.distances import kernel
-from tomogen.evaluation.distances.frechet import extrapolated, frechet
+from tomogen.evaluation.distances.frechet import LEAST_GROUPS, above_floor, frechet
 from tomogen.evaluation.distances.kernel import Grams
 from tomogen.evaluation.distances.neighbours import PRDC
 
@@ -21,17 +21,13 @@ Chosen = NDArray[np.intp]
 """Indices of scans, in order."""
 
 FAMILIES = {
-    "fid": ("fid",), "fid_inf": ("fid_inf",), "kid": ("kid",), "mmd": ("mmd",),
+    "fid": ("fid",), "fid_above_floor": ("fid_above_floor",), "kid": ("kid",), "mmd": ("mmd",),
     "prdc": ("precision", "recall", "density", "coverage"),
 }  # fmt: skip
 """Metrics by what is computed together."""
 
 KERNELS = ("kid", "mmd")
 """Those that are means over pairs of patients."""
-
-
-LEAST_ON_LINE = 4
-"""Patients of a set that `extrapolated` takes."""
 
 
 class View:
@@ -77,9 +73,9 @@ class View:
         if family == "fid":
             return {"fid": frechet(x, y)}
         groups = self.patients[i].tolist(), self.patients[j].tolist()
-        if min(len(set(names)) for names in groups) < LEAST_ON_LINE:
-            return {"fid_inf": math.nan}
-        return {"fid_inf": extrapolated(x, y, *groups)}
+        if min(len(set(names)) for names in groups) < LEAST_GROUPS:
+            return {"fid_above_floor": math.nan}
+        return {"fid_above_floor": above_floor(x, y, *groups)}
 
     def grams(self, family: str, first: Chosen, second: Chosen) -> Grams:
         """The kernel of KID or of MMD between two lots of scans, a row a patient: its mean over their rows.
