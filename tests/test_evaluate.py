@@ -103,6 +103,7 @@ def test_every_convention_is_told_beside_the_standard(folders: Path) -> None:
     } <= conventions
     assert {score.definition.convention for score in found.scores.subjects["floor: blurred truth"]} == {"standard"}
     assert any("one patient" in note for note in found.scores.notes)
+    assert (found.scores.facts["truth"], found.scores.facts["made"]) == ("truth/p0.nii.gz", "made/p0.nii.gz")
     assert all(score.interval is None for score in found.scores.subjects["made"])
 
 

@@ -363,6 +363,27 @@ def test_a_run_is_reported_with_the_scores_it_has(tmp_path: Path) -> None:
     assert "Loss terms over training steps" in page.text
 
 
+def test_scores_of_earlier_weights_are_said_to_be_so(tmp_path: Path) -> None:
+    run = tiny.trained(tmp_path, "run").run
+    for scored, told in ((Run.open(run).identifier, False), ("0123456789abcdef", True)):
+        scores({"made": [score()]}, kind="run", facts={"run": scored}).write(run / "report" / "scores.json")
+        text = Page(report(run, overwrite=True)).text
+        assert (f"of earlier weights, {scored}" in text) is told
+
+
+@pytest.mark.parametrize(
+    ("metric", "written"),
+    [
+        ("ms_ssim", "MS-SSIM"),
+        ("hu_histogram", "HU histogram"),
+        ("mae/soft_tissue", "MAE/soft tissue"),
+        ("fid_above_floor/2.5d", "FID above floor/2.5d"),
+    ],
+)
+def test_metrics_are_named_as_people_write_them(metric: str, written: str) -> None:
+    assert title(metric) == written
+
+
 def test_four_cases_of_real_scans_stay_below_three_megabytes(ctdata: Path, tmp_path: Path) -> None:
     truth = formats.read(ctdata / "pairs/A0001/series3/ct.nii.gz")
     made = formats.read(ctdata / "pairs/A0001/series2/ct.nii.gz")

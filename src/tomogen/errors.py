@@ -57,7 +57,7 @@ class Reason(StrEnum):
     TILT = "tilt"
     """Gantry tilt: slices sheared against their normal."""
     MIXED = "mixed"
-    """Slices of unlike orientation, size or patient under one series."""
+    """Unlike things where like ones belong: slices of one series, scans of one set, scores of one row."""
     SEVERAL = "several"
     """Several series where one is to be read."""
     NO_HU = "no_hu"

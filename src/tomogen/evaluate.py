@@ -13,9 +13,9 @@ from tomogen.cases.resample import resample_whole
 from tomogen.errors import DataInvalid, Reason, UsageFault
 from tomogen.evaluation.collection import VOLUME, Scan
 from tomogen.evaluation.diversity import diversity
-from tomogen.evaluation.evidence import Evidence
+from tomogen.evaluation.evidence import SHOWN, Evidence
 from tomogen.evaluation.features.network import FeatureNetwork
-from tomogen.evaluation.gather import Source, gather
+from tomogen.evaluation.gather import Source, called, gather
 from tomogen.evaluation.heldout import Field, chosen_split, held_out, whole
 from tomogen.evaluation.networks import networks_of
 from tomogen.evaluation.pairs import Asked, score_pairs
@@ -28,17 +28,13 @@ from tomogen.formats import DEFAULT, ReadOptions
 from tomogen.generation.load import Loaded, load, untrained
 from tomogen.generation.sample import volume, volumes
 from tomogen.progress import Progress, silent
-from tomogen.reporting.scores_page import scores_page
+from tomogen.reporting.scores_page import PAGE, SCORES, scores_page
 from tomogen.run import Run
 from tomogen.volume import Volume
 
-SCORES = "scores.json"
-PAGE = "index.html"
 UNTRAINED = "floor: untrained model"
 STACKS = 8
 """Volumes that the slices of a 2D model are stacked to."""
-SHOWN = 4
-"""Scans of each set that a report shows."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ def sets(
         word = f"resampled to {' x '.join(f'{mm:.4g}' for mm in spacing)} mm before"
         subjects = {name: [_preceded(score, word) for score in scores] for name, scores in subjects.items()}
     facts = {
-        "real": Path(real).resolve().name, "made": Path(made).resolve().name,
+        "real": called(real), "made": called(made),
         "scans": f"{len(reals)} real, {len(mades)} made", "seed": str(seed), **_networks(networks),
         "seconds": f"{time.monotonic() - began:.1f}",
     }  # fmt: skip
@@ -190,7 +186,7 @@ def run(
     began = time.monotonic()
     required = [Requirement.parse(text) for text in require]
     loaded = load(run, device)
-    folder = _free(loaded.run.path / "report" if out is None else out, overwrite)
+    folder = _free(loaded.run.report if out is None else out, overwrite)
     networks = networks_of(network, weights, sha256)
     cases = CaseFolder.open(data)
     split, caution = chosen_split(cases, split)
@@ -226,7 +222,7 @@ def run(
         found = found._replace(profiles=stacked.profiles)
     notes = [*([caution] if caution else []), *found.notes]
     facts = {
-        "run": loaded.run.identifier, "recipe": loaded.run.name, "data": cases.path.resolve().name, "split": split,
+        "run": loaded.run.identifier, "recipe": loaded.run.name, "data": called(cases.path), "split": split,
         "samples": str(n), "seed": str(seed), **_networks(networks), "seconds": f"{time.monotonic() - began:.1f}",
     }  # fmt: skip
     scores = Scores(kind="run", subjects=subjects, notes=notes, facts=facts)

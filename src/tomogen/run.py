@@ -7,8 +7,9 @@ data.json            the recipe's name; of the training cases: spacing in mm, or
 log.jsonl            a line per step: losses; and a line per event: early words, resumes
 weights.safetensors  what generation uses: the moving average where one is kept
 checkpoints/         what resuming uses
-previews/            pictures at fixed noise, a step each
+previews/            pictures at fixed noise, a step each; real-and-made.png: slices of REAL cases beside made ones
 samples/             what `sample` made, unless it was told to write elsewhere
+report/              index.html, what `report` and `evaluate run` write; scores.json, the scores of `evaluate run`
 ```
 """
 
@@ -124,6 +125,11 @@ class Run:
         if not path.is_file():
             raise InputMissing("the run holds no weights yet: it has not reached its first checkpoint", at=self.path)
         return path
+
+    @property
+    def report(self) -> Path:
+        """Folder of the page about the run, and of its scores."""
+        return self.path / "report"
 
     @functools.cached_property
     def identifier(self) -> str:

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from tomogen.volume import Volume
 
+SHOWN = 4
+"""Cases, or scans of each set, that a report shows at most."""
+
 
 @dataclass(frozen=True, eq=False)
 class Shown:

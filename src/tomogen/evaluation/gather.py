@@ -67,6 +67,15 @@ def gather(
     return sorted((Source(name, patient, finding.read) for name, patient, finding in found), key=lambda one: one.name)
 
 
+def called(path: str | Path) -> str:
+    """How facts name what was scored: a folder by its last name, a file by that of its folder too.
+
+    Files of many folders have one name, `ct.nii.gz` say; whole paths tell of people and machines.
+    """
+    path = Path(path).resolve()
+    return path.name if path.is_dir() else f"{path.parent.name}/{path.name}".lstrip("/")
+
+
 _BESIDE = (
     Reason.NOT_CT_FILE, Reason.LOCALIZER, Reason.NOT_IMAGE, Reason.MODALITY, Reason.DERIVED, Reason.MASK, Reason.EMPTY,
 )  # fmt: skip

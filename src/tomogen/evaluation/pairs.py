@@ -15,9 +15,9 @@ from tomogen.cases.steps import find_body
 from tomogen.errors import DataInvalid, Reason, UsageFault
 from tomogen.evaluation import interval
 from tomogen.evaluation.definition import Definition
-from tomogen.evaluation.evidence import Evidence, Shown
+from tomogen.evaluation.evidence import SHOWN, Evidence, Shown
 from tomogen.evaluation.floors import MeanScan, blurred
-from tomogen.evaluation.gather import Source, gather
+from tomogen.evaluation.gather import Source, called, gather
 from tomogen.evaluation.grids import on_grid
 from tomogen.evaluation.marks import marked
 from tomogen.evaluation.metrics import cnr, error
@@ -32,8 +32,6 @@ MADE = "made"
 BLURRED = "floor: blurred truth"
 INPUT = "floor: input"
 MEAN = "floor: mean of training"
-SHOWN = 4
-"""Cases that a report shows."""
 EDGES = np.arange(-1024.0, 3073.0, 32.0)
 """HU at the edges of the histograms' bins."""
 
@@ -142,7 +140,7 @@ def score_pairs(
     if people < 2:
         notes.append("one patient: no interval can be given; nothing here tells how the method does on others")
     facts = {
-        "truth": Path(truth).resolve().name, "made": Path(made).resolve().name, "scans": str(len(truths)),
+        "truth": called(truth), "made": called(made), "scans": str(len(truths)),
         "patients": str(people), "seconds": f"{time.monotonic() - began:.1f}",
     }  # fmt: skip
     scores = Scores(

@@ -1,10 +1,11 @@
 """Words: what a definition says, in one sentence for people."""
 
+import itertools
 from collections.abc import Sequence
 
 from tomogen.evaluation.definition import Definition
 
-_ACRONYMS = frozenset({"cnr", "fid", "kid", "mae", "mmd", "ms", "nmse", "nrmse", "psnr", "rbf", "rmse", "ssim"})
+_ACRONYMS = frozenset({"cnr", "fid", "hu", "kid", "mae", "mmd", "ms", "nmse", "nrmse", "psnr", "rbf", "rmse", "ssim"})
 
 
 def sentence(definition: Definition) -> str:
@@ -52,11 +53,13 @@ def factored(texts: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _written(name: str) -> str:
-    """Acronyms in capitals, joined by hyphens to what stands beside them; other words by spaces."""
+    """Acronyms in capitals, neighbours among them joined by a hyphen; all other words by spaces."""
     words = name.split("_")
-    if any(word in _ACRONYMS for word in words):
-        return "-".join(word.upper() if word in _ACRONYMS else word for word in words)
-    return " ".join(words)
+    written = words[0].upper() if words[0] in _ACRONYMS else words[0]
+    for before, word in itertools.pairwise(words):
+        joint = "-" if {before, word} <= _ACRONYMS else " "
+        written += joint + (word.upper() if word in _ACRONYMS else word)
+    return written
 
 
 def _number(value: float | int | str) -> str:

@@ -5,20 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tomogen.errors import UsageFault
-from tomogen.evaluation.evidence import Evidence
+from tomogen.evaluation.evidence import SHOWN, Evidence
 from tomogen.evaluation.scores import Scores
 from tomogen.progress import Progress, silent
 from tomogen.reporting import montage
 from tomogen.reporting.document import publish
 from tomogen.reporting.parts import Figure, Section
-from tomogen.reporting.scores_page import PAGE, SHOWN, cautions, score_facts, score_sections
+from tomogen.reporting.scores_page import PAGE, SCORES, cautions, score_facts, score_sections
 from tomogen.reporting.training import file_picture, training_sections
 from tomogen.reporting.words import shareable
 from tomogen.run import Run
 from tomogen.volume import Volume
-
-SCORES = ("scores.json", "report/scores.json")
-"""Where the scores of a run lie: the first that there is."""
 
 
 def report(
@@ -43,11 +40,11 @@ def report(
         DataInvalid: the run's scores are damaged, or hold unlike definitions in one row.
     """
     opened = Run.open(run)
-    folder = Path(out) if out is not None else opened.path / "report"
+    folder = Path(out) if out is not None else opened.report
     page = folder / PAGE
     if page.exists() and not overwrite:
         raise UsageFault("the report is there already", at=page, fix="--overwrite, or another folder")
-    scores = next((Scores.read(path) for name in SCORES if (path := opened.path / name).is_file()), None)
+    scores = Scores.read(found) if (found := opened.report / SCORES).is_file() else None
     sections: list[Section] = []
     for done, (what, make) in enumerate(
         (
@@ -67,10 +64,18 @@ def report(
         sections,
         title=f"{opened.name}: synthetic CT {axes}",
         lead=f"{size} voxels, from a model trained with tomogen. Every picture is inside this file.",
-        cautions=cautions(scores) if scores is not None else (),
+        cautions=[*_outdated(opened, scores), *cautions(scores)] if scores is not None else (),
     )
     progress(5, 5, "written")
     return page
+
+
+def _outdated(run: Run, scores: Scores) -> list[str]:
+    """A caution where the run was trained on since it was scored."""
+    scored = scores.facts.get("run", run.identifier)
+    if scored == run.identifier:
+        return []
+    return [f"The scores are of earlier weights, {scored}; the run has {run.identifier} now. Evaluate it again."]
 
 
 def _scores(scores: Scores | None) -> list[Section]:

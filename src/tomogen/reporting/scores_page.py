@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tomogen._version import __version__
-from tomogen.evaluation.evidence import Evidence
+from tomogen.evaluation.evidence import SHOWN, Evidence
 from tomogen.evaluation.scores import Row, Scores
 from tomogen.evaluation.words import title as named
 from tomogen.reporting import montage, plots, tables
@@ -15,9 +15,9 @@ from tomogen.reporting.training import training_sections
 from tomogen.reporting.words import shareable
 from tomogen.run import Run
 
-SHOWN = 4
-"""Cases, or scans of each set, that are shown at most."""
 PAGE = "index.html"
+SCORES = "scores.json"
+"""Beside the page: the scores that it tells."""
 ON_A_PAGE = 15
 """Panels of single cases in one figure: with four subjects these fill a sheet."""
 IN_THE_HEAD = 40

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Row, Scores
-from tomogen.evaluation.words import terms, title
+from tomogen.evaluation.words import factored, terms, title
 from tomogen.reporting.parts import Cell, Group, Line, Table
 
 PERFECT = "floor: real against real"
@@ -148,20 +148,11 @@ def _table(groups: Sequence[tuple[str, Sequence[Row]]], caption: str, named: Cal
             cells = [_cell(row.scores[name], name in best, notes) for name in subjects]
             lines.append(Line(named(row), _sense(row), cells, number))
         told.append(Group(lines, head))
-    shared, rest = _factored(list(numbers))
+    shared, rest = factored([_HASH.sub(r"\1…", text) for text in numbers])
     return Table(
         caption, subjects, told, shared=shared, footnotes=list(enumerate(rest, 1)),
         notes=[(mark, note) for note, mark in notes.items()],
     )  # fmt: skip
-
-
-def _factored(texts: Sequence[str]) -> tuple[str, list[str]]:
-    """What all definitions of a table say, and what each says beside it; hashes by their first digits."""
-    parts = [_HASH.sub(r"\1…", text).split("; ") for text in texts]
-    if len(parts) < 2:
-        return "", ["; ".join(part) for part in parts]
-    shared = [part for part in parts[0] if all(part in others for others in parts)]
-    return "; ".join(shared), ["; ".join(part for part in own if part not in shared) for own in parts]
 
 
 def _subjects(rows: Sequence[Row]) -> list[str]:

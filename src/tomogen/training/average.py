@@ -13,7 +13,7 @@ class Average:
     """`average <- decay * average + (1 - decay) * weights` after every step, for the players in `averaged`.
 
     Early on the decay is (1 + step) / (10 + step) where that is less, so that a short run does not average the
-    weights it was born with. Buffers are copied.
+    weights it was born with. Buffers of floating point are averaged like weights, others (counts) copied.
     """
 
     def __init__(self, synthesizer: Synthesizer, decay: float) -> None:
