@@ -14,6 +14,7 @@ from tomogen.evaluation.diversity import diversity
 from tomogen.evaluation.gather import Source
 from tomogen.evaluation.metrics import ms_ssim
 from tomogen.evaluation.pair import Pair
+from tomogen.evaluation.scores import Scores
 from tomogen.volume import Volume, affine_of
 
 SHAPE = (12, 16, 16)
@@ -95,6 +96,25 @@ def test_what_cannot_be_compared_has_a_sentence_and_no_value() -> None:
     small, _ = diversity(*[sources("m", [image(seed, (4, 8, 8)) for seed in range(3)])] * 2)
     assert math.isnan(small.value)
     assert "4 x 8 x 8 voxels are too few" in small.note
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_set_without_a_value_stands_beside_one_that_has_one(swapped: bool) -> None:
+    mixed = [*REAL[:2], *sources("x", [image(3, (12, 16, 20))])]
+    made, real = diversity(mixed, REAL) if not swapped else diversity(REAL, mixed)
+    assert math.isnan((made if swapped else real).value)
+    assert not math.isnan((real if swapped else made).value)
+    (row,) = Scores(kind="sets", subjects={"made": [made], "real": [real]}).table()
+    assert row.definition.range is not None
+
+
+def test_slices_and_volumes_are_not_compared() -> None:
+    flat = sources("s", [image(seed, (1, 16, 16)) for seed in range(3)])
+    made, real = diversity(REAL, flat)
+    assert math.isnan(made.value)
+    assert "axis: axial against 3d" in made.note
+    assert not math.isnan(real.value)
+    assert made.definition == real.definition
 
 
 def test_empty_sets_and_nan_are_refused() -> None:

@@ -53,11 +53,12 @@ def diversity(
     of_made, of_real = (
         _alike(sources[:n], what, progress) for sources, what in zip(chosen, ("made", "real"), strict=True)
     )
-    if math.isnan(of_made.value) or math.isnan(of_real.value):
-        return of_made, of_real
     if differences := of_made.definition.differences(of_real.definition):
-        note = f"no value: made and real scans differ in {'; '.join(differences)}"
-        of_made = replace(of_made, value=math.nan, interval=None, definition=of_real.definition, note=note)
+        # One row holds one definition: what has no value takes the other's.
+        if math.isnan(of_real.value):
+            return of_made, replace(of_real, definition=of_made.definition)
+        note = of_made.note or f"no value: made and real scans differ in {'; '.join(differences)}"
+        of_made = Score(value=math.nan, interval=None, definition=of_real.definition, note=note)
     elif of_made.interval and of_real.interval and of_made.interval[0] > of_real.interval[1]:
         of_made = replace(of_made, note="the made scans are more alike than real ones are")
     return of_made, of_real
