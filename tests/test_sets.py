@@ -13,13 +13,14 @@ from scipy import ndimage
 
 from tomogen.errors import DataInvalid, Reason, UsageFault
 from tomogen.evaluation import planes, sizes
-from tomogen.evaluation.collection import Rows
+from tomogen.evaluation.collection import Rows, Scan
 from tomogen.evaluation.distances import frechet, kernel, neighbours
 from tomogen.evaluation.features.random_conv import RandomConv
 from tomogen.evaluation.parts import parts
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Scores
-from tomogen.evaluation.sets import FLOOR, MADE, Comparison, Scan, compare
+from tomogen.evaluation.sets import Comparison, compare
+from tomogen.evaluation.subjects import MADE, REAL
 from tomogen.evaluation.view import View
 from tomogen.volume import Volume, affine_of
 
@@ -95,8 +96,8 @@ def test_made_and_floor_stand_in_one_table(alike: Comparison) -> None:
     for row in beside:
         assert row.definition.n == (12, 12)
         assert row.scores[MADE] is not None
-        assert row.scores[FLOOR] is not None
-    assert all(one.definition.metric.endswith("/equal n") for one in alike.subjects[FLOOR])
+        assert row.scores[REAL] is not None
+    assert all(one.definition.metric.endswith("/equal n") for one in alike.subjects[REAL])
 
 
 def test_definitions_say_what_a_score_is_of(alike: Comparison) -> None:
@@ -111,7 +112,7 @@ def test_definitions_say_what_a_score_is_of(alike: Comparison) -> None:
 
 def test_scans_like_real_ones_lie_at_the_floor(alike: Comparison) -> None:
     for metric in ("kid/volume", "kid/2.5d", "hu_histogram", "coherence"):
-        floor = score(alike, f"{metric}/equal n", FLOOR)
+        floor = score(alike, f"{metric}/equal n", REAL)
         made = score(alike, f"{metric}/equal n")
         assert floor.interval is not None
         assert made.interval is not None
@@ -161,8 +162,8 @@ def test_fid_of_a_set_against_itself_is_0_of_its_other_half_little_of_noise_much
     assert value(same, "fid/axial") == 0
     assert value(same, "precision/axial") == value(same, "coverage/axial") == 1
     assert 0 < value(other, "fid/axial") < 0.1 * value(bad, "fid/axial")
-    assert value(other, "fid/axial/equal n") < 3 * value(other, "fid/axial/equal n", FLOOR)
-    assert value(bad, "fid/axial/equal n") > 10 * value(bad, "fid/axial/equal n", FLOOR)
+    assert value(other, "fid/axial/equal n") < 3 * value(other, "fid/axial/equal n", REAL)
+    assert value(bad, "fid/axial/equal n") > 10 * value(bad, "fid/axial/equal n", REAL)
     assert value(bad, "precision/axial") < 0.2
     for found, unlike in ((other, False), (bad, True)):
         ends = score(found, "fid_above_floor/axial").interval
@@ -261,7 +262,7 @@ def test_a_single_real_patient_has_no_floor() -> None:
     found = compare(
         [scan(f"r{k}", image(k), patient="one") for k in range(4)], many("m", range(9, 14)), networks=NETWORKS
     )
-    assert FLOOR not in found.subjects
+    assert REAL not in found.subjects
     assert any("of one real patient" in note for note in found.notes)
     assert "1 real and 5 made patients" in score(found, "kid/axial").note
     assert score(found, "hu_histogram").interval is None
@@ -399,7 +400,7 @@ def test_the_sentence_on_n_has_its_numbers(alike: Comparison) -> None:
     whole, made, floor = (
         score(alike, "kid/volume"),
         score(alike, "kid/volume/equal n"),
-        score(alike, "kid/volume/equal n", FLOOR),
+        score(alike, "kid/volume/equal n", REAL),
     )
     sentence = sizes.telling(whole, made, floor)
     assert whole.interval is not None

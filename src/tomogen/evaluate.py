@@ -22,8 +22,9 @@ from tomogen.evaluation.pairs import Asked, score_pairs
 from tomogen.evaluation.requirement import Requirement, missed
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Scores
-from tomogen.evaluation.sets import EQUAL, FLOOR, MADE, Comparison, compare
+from tomogen.evaluation.sets import Comparison, compare
 from tomogen.evaluation.sizes import lacking
+from tomogen.evaluation.subjects import EQUAL, MADE, REAL, UNTRAINED
 from tomogen.formats import DEFAULT, ReadOptions
 from tomogen.generation.load import Loaded, load, untrained
 from tomogen.generation.sample import volume, volumes
@@ -32,7 +33,6 @@ from tomogen.reporting.scores_page import PAGE, SCORES, scores_page
 from tomogen.run import Run
 from tomogen.volume import Volume
 
-UNTRAINED = "floor: untrained model"
 STACKS = 8
 """Volumes that the slices of a 2D model are stacked to."""
 
@@ -282,7 +282,7 @@ def _of_volumes(score: Score) -> bool:
 def _subjects(found: Comparison, alike: tuple[Score, Score]) -> dict[str, list[Score]]:
     """The scores of two sets, and how alike the scans of each are."""
     subjects = {name: list(scores) for name, scores in found.subjects.items()}
-    for name, score in zip((MADE, FLOOR), alike, strict=True):
+    for name, score in zip((MADE, REAL), alike, strict=True):
         subjects.setdefault(name, []).append(score)
     return subjects
 

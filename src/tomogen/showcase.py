@@ -99,6 +99,7 @@ def demo(
     sample(run, samples, n=4, seed=seed, format="dicom,nii,gif,png", progress=stage)
 
     from tomogen import evaluate
+    from tomogen.evaluation.subjects import MADE, UNTRAINED
 
     stage = _stage(progress, "5/6 evaluate (next: report)")
     scores = evaluate.run(run, cases, n=HELD_OUT, seed=seed, progress=stage).scores
@@ -109,8 +110,8 @@ def demo(
     page = report(run, out / "report", data=cases, samples=samples, commands=commands, progress=stage)
     return DemoResult(
         out=out, scans=scans, cases=cases, run=run, samples=samples, report=page,
-        kid=scores.get("made", KID).value,
-        kid_untrained=scores.get(evaluate.UNTRAINED, KID).value,
+        kid=scores.get(MADE, KID).value,
+        kid_untrained=scores.get(UNTRAINED, KID).value,
         seconds=round(time.monotonic() - start, 1),
         commands=tuple(commands),
     )  # fmt: skip

@@ -15,6 +15,7 @@ from tomogen.cases.steps import find_body
 from tomogen.errors import DataInvalid, Reason, UsageFault
 from tomogen.evaluation import interval
 from tomogen.evaluation.definition import Definition
+from tomogen.evaluation.distances import histogram
 from tomogen.evaluation.evidence import SHOWN, Evidence, Shown
 from tomogen.evaluation.floors import MeanScan, blurred
 from tomogen.evaluation.gather import Source, called, gather
@@ -24,16 +25,15 @@ from tomogen.evaluation.metrics import cnr, error
 from tomogen.evaluation.pair import HU, Metric, Pair, Reading
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Scores
+from tomogen.evaluation.subjects import BLURRED, INPUT, MADE, MEAN
 from tomogen.formats import DEFAULT, ReadOptions
 from tomogen.progress import Progress, silent
 from tomogen.volume import Volume
 
-MADE = "made"
-BLURRED = "floor: blurred truth"
-INPUT = "floor: input"
-MEAN = "floor: mean of training"
-EDGES = np.arange(-1024.0, 3073.0, 32.0)
-"""HU at the edges of the histograms' bins."""
+BIN = 32
+"""HU of a bin of the histograms."""
+EDGES = np.arange(histogram.LOW, histogram.HIGH + BIN, BIN, dtype=np.float64)
+"""HU at the edges of the bins."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def score_pairs(
             if asked.structure is not None:
                 tally.add(one.name, _of_structure(pair, true, asked.structure, asked.options))
         for name, hu in (("truth", true.hu), ("made", other.hu)):
-            counts[name] += np.histogram(np.clip(hu, EDGES[0], EDGES[-1]), EDGES)[0]
+            counts[name] += histogram.counts(hu, width=BIN)
         if len(shown) < SHOWN:
             shown.append(Shown(one.name, true, other, start))
     progress(len(truths), len(truths), "scored")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tomogen.errors import UsageFault
 from tomogen.evaluation.scores import Scores
+from tomogen.evaluation.subjects import MADE
 
 _FORM = re.compile(r"(?:(?P<convention>[^:<>=]+):)?(?P<metric>[^<>=]+?)\s*(?P<sign><=|>=|<|>)\s*(?P<limit>.+)")
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
@@ -50,13 +51,13 @@ class Requirement:
         Raises:
             UsageFault: there is no such score.
         """
-        return _SIGNS[self.sign](scores.get("made", self.metric, self.convention).value, self.limit)
+        return _SIGNS[self.sign](scores.get(MADE, self.metric, self.convention).value, self.limit)
 
 
 def missed(required: Sequence[Requirement], scores: Scores) -> tuple[str, ...]:
     """The requirements that are not kept, each with the value that was found."""
     return tuple(
-        f"{one.text}: it is {scores.get('made', one.metric, one.convention).value:.6g}"
+        f"{one.text}: it is {scores.get(MADE, one.metric, one.convention).value:.6g}"
         for one in required
         if not one.kept_by(scores)
     )

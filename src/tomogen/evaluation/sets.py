@@ -20,15 +20,10 @@ from tomogen.evaluation.features.network import FeatureNetwork
 from tomogen.evaluation.parts import Part, over, parts
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.set_metrics import Pool, SetMetric, metrics_of
+from tomogen.evaluation.subjects import EQUAL, MADE, REAL
 from tomogen.evaluation.view import Chosen
 from tomogen.progress import Progress, silent
 
-__all__ = ["FLOOR", "MADE", "Comparison", "Scan", "compare"]
-
-MADE = "made"
-FLOOR = "floor: real against real"
-EQUAL = "equal n"
-"""Ends the name of a metric that is scored at the floor's n."""
 ROWS = 1024
 """Rows of features of a set in one plane, about: many scans give fewer slices each."""
 _MERGED = 8
@@ -90,7 +85,7 @@ def compare(
     beside = list(_beside(pool, drawn, whole))
     subjects = {MADE: [*whole, *(score for score, _ in beside)]}
     if beside:
-        subjects[FLOOR] = [floor for _, floor in beside]
+        subjects[REAL] = [floor for _, floor in beside]
     return Comparison(
         subjects=subjects,
         notes=list(_notes(before, after, drawn, whole, beside, pool.noun)),
@@ -199,7 +194,7 @@ def _beside(pool: Pool, drawn: Sequence[Part], whole: Sequence[Score]) -> Iterat
             continue
         definition = replace(
             one.definition,
-            metric=f"{metric}/{EQUAL}",
+            metric=f"{metric}{EQUAL}",
             reduction=(
                 f"{one.definition.reduction}; mean over {len(drawn)} random parts of the real patients, interval: "
                 "where 95 % of the parts lie"
@@ -234,11 +229,11 @@ def _notes(
         return
     n, m = len(drawn[0].reference), len(drawn[0].real)
     yield (
-        f"/{EQUAL}: {m} real {noun} set apart and {m} made ones, each compared with {n} other real ones; a floor at "
+        f"{EQUAL}: {m} real {noun} set apart and {m} made ones, each compared with {n} other real ones; a floor at "
         f"n = {len(real)} and {len(made)} would take {len(real) + len(made)} real {noun}, there are {len(real)}"
     )
     told = {score.definition.metric: score for score in whole}
-    pairs = {pair[0].definition.metric.removesuffix(f"/{EQUAL}"): pair for pair in beside}
+    pairs = {pair[0].definition.metric.removesuffix(EQUAL): pair for pair in beside}
     kid = next((metric for metric in _KIDS if metric in pairs), None)
     for metric in (kid, "coherence"):
         if metric in pairs and (sentence := sizes.telling(told[metric], *pairs[metric])):

@@ -8,16 +8,12 @@ from dataclasses import replace
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Row, Scores
+from tomogen.evaluation.subjects import EQUAL, REAL
 from tomogen.evaluation.words import factored, terms, title
 from tomogen.reporting.parts import Cell, Group, Line, Table
 
-PERFECT = "floor: real against real"
-"""What no made set is to beat: the score of real scans, and so never marked as best."""
-
 _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 """A SHA-256, which stands in full among the facts of the page."""
-EQUAL = "/equal n"
-"""Ends the metrics of two sets that are scored on as many scans as their floor."""
 
 
 def whole_rows(scores: Scores) -> list[Row]:
@@ -117,7 +113,7 @@ def remarks(scores: Scores, subject: str) -> list[str]:
         if mine is None or not row.definition.better or math.isnan(mine.value):
             continue
         for name, other in row.scores.items():
-            if name in (subject, PERFECT) or other is None or math.isnan(other.value):
+            if name in (subject, REAL) or other is None or math.isnan(other.value):
                 continue
             ahead = mine.value < other.value if row.definition.better == "lower" else mine.value > other.value
             if not ahead:
@@ -210,7 +206,7 @@ def _best(row: Row) -> set[str]:
     told: Mapping[str, float] = {
         name: score.value
         for name, score in row.scores.items()
-        if score is not None and name != PERFECT and not math.isnan(score.value)
+        if score is not None and name != REAL and not math.isnan(score.value)
     }
     if not row.definition.better or len(told) < 2:
         return set()
