@@ -12,7 +12,8 @@ import tiny
 import tomogen
 from tomogen import formats
 from tomogen.cli.__main__ import main
-from tomogen.errors import UsageFault
+from tomogen.errors import DataInvalid, UsageFault
+from tomogen.evaluation.floors import MeanScan
 from tomogen.evaluation.requirement import Requirement
 from tomogen.evaluation.scores import Scores
 from tomogen.volume import Volume, affine_of
@@ -76,6 +77,11 @@ def test_pairs_stand_between_their_floors(folders: Path, tmp_path: Path, capsys:
     assert set(made.cases) == {"p0", "p1", "p2"}
     page = (tmp_path / "r" / "index.html").read_text()
     assert "mean of training" in page
+
+
+def test_the_mean_of_no_training_scans_is_refused() -> None:
+    with pytest.raises(DataInvalid, match="no training scans"):
+        MeanScan([])
 
 
 def test_a_structure_has_its_contrast_and_its_own_error(folders: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class Definition:
     range: tuple[float, float] | None = None
     """HU that values are clipped to, or that the data range is taken from; None: HU as they are."""
     mask: str = "none"
-    """Voxels that count: `none` (all), `body`, or the hash of those that were given."""
+    """Voxels that count: `none` (all), `body`, `given: NAME` or `structure: NAME` after the label files."""
     axis: str = "3d"
     """`3d`, or the planes that slices are cut along: `axial`, `coronal`, `sagittal`."""
     reduction: str = ""

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tomogen.errors import DataInvalid, Reason
 from tomogen.evaluation.gather import Source
 from tomogen.evaluation.grids import on_grid
 from tomogen.volume import Volume
@@ -19,9 +20,15 @@ def blurred(truth: NDArray[np.int16 | np.float32]) -> NDArray[np.float32]:
 
 
 class MeanScan:
-    """The mean of training scans, brought onto the grid of a truth centre on centre: a guess that sees no patient."""
+    """The mean of training scans, brought onto the grid of a truth centre on centre: a guess that sees no patient.
+
+    Raises:
+        DataInvalid: there are none.
+    """
 
     def __init__(self, training: list[Source]) -> None:
+        if not training:
+            raise DataInvalid("no training scans to take the mean of", reason=Reason.EMPTY, fix="another --train")
         self.training = training
         self.of: tuple[tuple[int, ...], bytes] | None = None
         self.mean: NDArray[np.float32] | None = None

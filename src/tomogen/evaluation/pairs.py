@@ -96,11 +96,9 @@ def score_pairs(
     modules = _modules(asked.conventions)
     truths = gather(truth, patients=asked.patients, options=asked.options)
     mades = _matched(truths, gather(made, options=asked.options), "made", made)
-    inputs = (
-        None
-        if asked.source is None
-        else _matched(truths, gather(asked.source, options=asked.options), "input", asked.source)
-    )
+    inputs: Sequence[Source | None] = [None] * len(truths)
+    if asked.source is not None:
+        inputs = _matched(truths, gather(asked.source, options=asked.options), "input", asked.source)
     mean = None if asked.train is None else MeanScan(gather(asked.train, split="train", options=asked.options))
     tallies: dict[str, _Tally] = {MADE: _Tally()}
     notes: list[str] = []
@@ -108,21 +106,11 @@ def score_pairs(
     counts = {name: np.zeros(len(EDGES) - 1, dtype=np.int64) for name in ("truth", "made")}
     for number, one in enumerate(truths):
         progress(number, len(truths), one.name)
-        true = one.read()
-        other, moved = on_grid(true, mades[number].read(), resampled=asked.resample, at=mades[number].name)
-        if moved:
-            notes.append(f"{one.name}: the made scan was {moved}")
-        subjects: dict[str, HU] = {MADE: other.hu, BLURRED: blurred(true.hu)}
-        start = None
-        if inputs is not None:
-            start, moved = on_grid(true, inputs[number].read(), resampled=asked.resample, at=inputs[number].name)
-            if moved:
-                notes.append(f"{one.name}: the input was {moved}")
-            subjects[INPUT] = start.hu
-        if mean is not None:
-            subjects[MEAN] = mean.on(true)
+        case, moved = _read(one, mades[number], inputs[number], resampled=asked.resample)
+        notes += moved
+        true = case.truth
         mask, mask_name = _mask(true, one, asked)
-        for name, hu in subjects.items():
+        for name, hu in _subjects(case, mean).items():
             pair = Pair(true.hu, hu, mask, mask_name, true.spacing, one.name, one.patient)
             tally = tallies.setdefault(name, _Tally())
             for convention, metric in modules:
@@ -130,10 +118,10 @@ def score_pairs(
                     tally.add(one.name, metric.measure(pair))
             if asked.structure is not None:
                 tally.add(one.name, _of_structure(pair, true, asked.structure, asked.options))
-        for name, hu in (("truth", true.hu), ("made", other.hu)):
+        for name, hu in (("truth", true.hu), ("made", case.made.hu)):
             counts[name] += histogram.counts(hu, width=BIN)
         if len(shown) < SHOWN:
-            shown.append(Shown(one.name, true, other, start))
+            shown.append(case)
     progress(len(truths), len(truths), "scored")
     patients = {one.name: one.patient for one in truths}
     people = len(set(patients.values()))
@@ -150,6 +138,31 @@ def score_pairs(
         facts=facts,
     )
     return scores, Evidence(pairs=shown, edges=EDGES, histograms=counts)
+
+
+def _read(one: Source, made: Source, start: Source | None, *, resampled: bool) -> tuple[Shown, list[str]]:
+    """A truth, and on its grid what was made and what it was made from; a sentence for each that had to be moved."""
+    truth = one.read()
+    notes = []
+
+    def placed(source: Source, what: str) -> Volume:
+        scan, moved = on_grid(truth, source.read(), resampled=resampled, at=source.name)
+        if moved:
+            notes.append(f"{one.name}: the {what} was {moved}")
+        return scan
+
+    case = Shown(one.name, truth, placed(made, "made scan"), None if start is None else placed(start, "input"))
+    return case, notes
+
+
+def _subjects(case: Shown, mean: MeanScan | None) -> dict[str, HU]:
+    """What is scored against the truth of a case: what was made, and the floors."""
+    found: dict[str, HU] = {MADE: case.made.hu, BLURRED: blurred(case.truth.hu)}
+    if case.source is not None:
+        found[INPUT] = case.source.hu
+    if mean is not None:
+        found[MEAN] = mean.on(case.truth)
+    return found
 
 
 def _modules(conventions: str) -> list[tuple[str, Metric]]:
