@@ -1,6 +1,8 @@
 """`tomogen evaluate`: pairs, sets and runs from the command line to scores, report and exit code; and bad input."""
 
+import html
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +123,24 @@ def test_a_missed_requirement_is_exit_code_1(folders: Path, capsys: pytest.Captu
     assert "warning: missed: mae<=1e-3: it is 1" in err
 
 
-@pytest.mark.parametrize("text", ["mae", "mae<=", "mae=3", "<=3", "mae<=three"])
+def test_a_requirement_of_no_score_names_near_ones(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = ("evaluate", "pairs", folders / "truth", folders / "made", "--conventions", "x2ct2019")
+    for text, near in (("maee<=1", "mae"), ("psnr-3d>1", "x2ct2019:psnr-3d")):
+        code, _, err = run(capsys, *pair, "--require", text)
+        assert code == 2
+        assert "did you mean" in err
+        assert near in err
+
+
+def test_requirements_decide_where_sets_are_too_small_for_fid(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = ("evaluate", "sets", folders / "train", folders / "made")
+    assert run(capsys, *sets, "--require", "kid/volume<=100")[0] == 0
+    assert run(capsys, *sets, "--require", "kid/volume<=-100")[0] == 1
+
+
+@pytest.mark.parametrize("text", ["mae", "mae<=", "mae=3", "<=3", "mae<=three", "mae<=nan"])
 def test_a_requirement_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(UsageFault, match="no requirement"):
         Requirement.parse(text)
@@ -181,6 +200,20 @@ def test_another_grid_is_resampled_on_request_and_that_is_recorded(folders: Path
     assert any("resampled" in note for note in found.scores.notes)
 
 
+def test_the_page_tells_the_command_as_it_was_typed(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = (folders / "truth" / "p0.nii.gz", folders / "made" / "p0.nii.gz")
+    flags = "--conventions standard --require mae<=100 --require psnr>1 --assume-hu --window-of -1000,400"
+    flags += " --spacing 2,0.7,0.7"
+    assert run(capsys, "evaluate", "pairs", *pair, *flags.split(), "--out", tmp_path, "--quiet")[0] == 0
+    page = (tmp_path / "index.html").read_text()
+    (line,) = [line for line in page.splitlines() if "$ tomogen evaluate" in line]
+    typed = shlex.split(html.unescape(line.removeprefix("<pre>").removesuffix("</pre>")))
+    assert typed[-len(flags.split()) :] == flags.split()
+    assert "--quiet" not in typed
+
+
 def test_a_report_is_not_written_over(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (
         "evaluate",
@@ -195,6 +228,8 @@ def test_a_report_is_not_written_over(folders: Path, tmp_path: Path, capsys: pyt
     assert run(capsys, *arguments)[0] == 0
     code, _, err = run(capsys, *arguments)
     assert (code, "there is a report already" in err) == (2, True)
+    code, _, err = run(capsys, *arguments[:-1], folders / "made")
+    assert (code, "the output folder is not empty" in err) == (2, True)
     assert run(capsys, *arguments, "--overwrite")[0] == 0
 
 
@@ -256,5 +291,8 @@ def test_a_run_is_scored_with_its_floors(tmp_path: Path, capsys: pytest.CaptureF
     assert any("trained on" in note for note in scores.notes)
     assert (Path(trained) / "report" / "index.html").is_file()
     assert (Path(trained) / "report" / "scores.json").is_file()
+    other = tiny.cases(tmp_path / "other", count=4)
+    strange = tomogen.evaluate.run(trained, other, n=2, out=tmp_path / "strange")
+    assert any("not the cases that the run was prepared with" in note for note in strange.scores.notes)
     again = tomogen.evaluate.run(trained, tmp_path / "cases", n=4, out=tmp_path / "again")
     assert again.scores.get("made", "kid/volume").value == scores.get("made", "kid/volume").value

@@ -34,18 +34,20 @@ def sets(streams: Streams, **asked: Any) -> int:
 
     Slices and volumes become features of a named network; distances between the two sets follow, each beside its
     floor: real scans against other real scans. With fewer than 50 scans in a set there is no FID, and the exit code
-    is 4; KID and the others are given.
+    is 4, unless --require asks for other scores; KID and the others are given.
     """
     from tomogen import evaluate
     from tomogen.errors import DataInvalid, Reason
 
-    options = taken(asked)
+    options, required = taken(asked), asked["require"]
     with streams.progress("evaluate") as progress:
         found = evaluate.sets(
             asked.pop("real"), asked.pop("made"), **asked, commands=_typed(), options=options, progress=progress
         )
     code = _told(streams, found)
-    if found.too_few:
+    if found.too_few and required:
+        streams.warn(f"FID has {found.too_few}")
+    elif found.too_few:
         raise DataInvalid(
             f"FID has {found.too_few}", reason=Reason.TOO_SMALL, fix="more scans, or KID, which has no bias at any n"
         )
@@ -70,20 +72,25 @@ def _typed() -> list[str]:
     words = context.command_path.split()
     for parameter in context.command.params:
         name = parameter.name or ""
-        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE or name in (
-            "quiet",
-            "verbose",
-            "json",
-        ):
+        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not typed or name in ("quiet", "verbose", "json"):
             continue
         value = context.params[name]
         flag = [] if isinstance(parameter, click.Argument) else [parameter.opts[0]]
         if value is True:
             words += flag
         else:
-            for one in value if isinstance(value, tuple) and parameter.multiple else [value]:
-                words += [*flag, str(one)]
+            for one in value if parameter.multiple else [value]:
+                words += [*flag, _word(one)]
     return [shlex.join(words)]
+
+
+def _word(value: Any) -> str:
+    """A value as a flag takes it: `2,0.7,0.7` of lengths, `-1000,400` of a window."""
+    from tomogen.intensity import Window
+
+    numbers = (value.low, value.high) if isinstance(value, Window) else value
+    return ",".join(f"{number:.12g}" for number in numbers) if isinstance(numbers, tuple) else str(value)
 
 
 def _told(streams: Streams, found: "Evaluation") -> int:
