@@ -1,6 +1,7 @@
 """The verb `evaluate`: pairs, sets and runs are scored, and the page about them is written."""
 
 import functools
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ import numpy as np
 
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.resample import resample_whole
-from tomogen.errors import DataInvalid, Reason, UsageFault
+from tomogen.errors import DataInvalid, InputMissing, Reason, UsageFault
 from tomogen.evaluation.collection import VOLUME, Scan
 from tomogen.evaluation.diversity import diversity
 from tomogen.evaluation.evidence import SHOWN, Evidence
@@ -30,7 +31,7 @@ from tomogen.generation.load import Loaded, load, untrained
 from tomogen.generation.sample import volume, volumes
 from tomogen.progress import Progress, silent
 from tomogen.reporting.scores_page import PAGE, SCORES, scores_page
-from tomogen.run import Run
+from tomogen.run import Run, occupied
 from tomogen.volume import Volume
 
 STACKS = 8
@@ -79,7 +80,7 @@ def pairs(
     Raises:
         InputMissing: a path is not there.
         DataInvalid: scans that cannot be used, lack their counterpart, or lie on another grid.
-        UsageFault: an unknown convention or requirement; `out` holds a report already.
+        UsageFault: an unknown convention or requirement; `out` holds something already.
     """
     required = [Requirement.parse(text) for text in require]
     folder = _free(out, overwrite)
@@ -117,7 +118,7 @@ def sets(
         InputMissing: a path is not there.
         DataInvalid: scans that cannot be used, or of unlike spacings; no scans.
         RecipeMismatch: weights of another hash, of another graph, or in a pickle.
-        UsageFault: an unknown requirement; `out` holds a report already.
+        UsageFault: an unknown requirement; `out` holds something already.
     """
     began = time.monotonic()
     required = [Requirement.parse(text) for text in require]
@@ -189,7 +190,7 @@ def run(
     folder = _free(loaded.run.report if out is None else out, overwrite)
     networks = networks_of(network, weights, sha256)
     cases = CaseFolder.open(data)
-    split, caution = chosen_split(cases, split)
+    split, caution = chosen_split(cases, split, trained_on=cases.digest == loaded.run.data["digest"])
     field = Field(tuple(loaded.synthesizer.shape), loaded.run.spacing, loaded.run.window)
     pools: dict[str, list[Volume]] = {"real": [], "made": []}
 
@@ -308,18 +309,23 @@ def _networks(networks: Sequence[FeatureNetwork]) -> dict[str, str]:
 
 
 def _free(out: str | Path | None, overwrite: bool) -> Path | None:
-    """The folder of the report, once nothing of anybody's is in its way.
+    """The folder of the report, once nothing of anybody's is in its way and it can be written.
 
     Raises:
-        UsageFault: there is a report, or a file of that name.
+        UsageFault: there is something already, or a file of that name.
+        InputMissing: nothing can be written there.
     """
     if out is None:
         return None
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UsageFault("the report is a folder, and there is a file", at=folder, fix="another --out")
-    if not overwrite and any((folder / name).exists() for name in (SCORES, PAGE)):
-        raise UsageFault("there is a report already", at=folder, fix="--overwrite, or another --out")
+    if not overwrite and occupied(folder):
+        what = "there is a report already" if (folder / PAGE).exists() else "the output folder is not empty"
+        raise UsageFault(what, at=folder, fix="--overwrite, or another --out")
+    place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise InputMissing("no report can be written there", at=place, fix="another --out")
     return folder
 
 
@@ -333,10 +339,13 @@ def _finished(
     commands: Sequence[str],
     run: Run | None = None,
 ) -> Evaluation:
-    """Judge the requirements, write scores and page."""
-    fell = missed(required, scores)
-    if folder is None:
-        return Evaluation(scores, None, fell)
-    folder.mkdir(parents=True, exist_ok=True)
-    scores.write(folder / SCORES)
-    return Evaluation(scores, scores_page(scores, evidence, folder, title=title, commands=commands, run=run), fell)
+    """Write page and scores, judge the requirements."""
+    page = None
+    if folder is not None:
+        page = scores_page(scores, evidence, folder, title=title, commands=commands, run=run)
+        try:
+            scores.write(folder / SCORES)
+        except BaseException:
+            page.unlink()  # neither without the other
+            raise
+    return Evaluation(scores, page, missed(required, scores))

@@ -123,7 +123,11 @@ class Run:
         """
         path = self.path / "weights.safetensors"
         if not path.is_file():
-            raise InputMissing("the run holds no weights yet: it has not reached its first checkpoint", at=self.path)
+            raise InputMissing(
+                "the run holds no weights yet: it has not reached its first checkpoint",
+                at=self.path,
+                fix="train it on: the command is in environment.json, with --resume",
+            )
         return path
 
     @property

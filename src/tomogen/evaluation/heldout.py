@@ -17,14 +17,17 @@ SLICES = 8
 """Slices taken from each case for a model of slices, evenly spaced among those that hold a body."""
 
 
-def chosen_split(folder: CaseFolder, asked: str | None) -> tuple[str, str]:
-    """The split to hold a run to, and a caution: `test` where it has cases, else `val`, else what was trained on.
+def chosen_split(folder: CaseFolder, asked: str | None, *, trained_on: bool) -> tuple[str, str]:
+    """The split to hold a run to, and a caution: `test` where it has cases, else `val`, else `train`.
+
+    `trained_on` says whether this is the folder that the run learnt from.
 
     Raises:
+        UsageFault: there is no split of that name.
         DataInvalid: the split that was asked for has no cases.
     """
     filled = [split for split in reversed(SPLITS) if folder.of(split)]
-    if asked is not None and (asked not in SPLITS or not folder.of(asked)):
+    if asked is not None and not folder.of(asked):
         raise DataInvalid(
             f"no cases in split {asked!r}; there are some in {', '.join(reversed(filled))}",
             reason=Reason.TOO_SMALL,
@@ -32,6 +35,11 @@ def chosen_split(folder: CaseFolder, asked: str | None) -> tuple[str, str]:
             fix="another --split, or prepare with a --split that leaves some out",
         )
     split = asked or filled[0]
+    if not trained_on:
+        return split, (
+            "these are not the cases that the run was prepared with: nothing tells whether it was trained on some of "
+            "them; if so, a model that copies them scores best"
+        )
     if split != "train":
         return split, ""
     return split, (

@@ -1,5 +1,7 @@
 """Requirements: what `--require` asks of a score, such as `mae<=50` or `synthrad2025:psnr>30`."""
 
+import difflib
+import math
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -37,6 +39,8 @@ class Requirement:
             if found is None:
                 raise ValueError(text)
             limit = float(found["limit"])
+            if math.isnan(limit):
+                raise ValueError(text)
         except ValueError:
             raise UsageFault(
                 f"no requirement: {text!r}", fix="--require 'mae<=50', or 'synthrad2025:psnr>30'"
@@ -45,19 +49,28 @@ class Requirement:
             text.strip(), found["metric"].strip(), (found["convention"] or "standard").strip(), found["sign"], limit
         )
 
-    def kept_by(self, scores: Scores) -> bool:
-        """Whether the score of what was made keeps the limit; one that is no number keeps none.
+    def value(self, scores: Scores) -> float:
+        """The score of what was made.
 
         Raises:
-            UsageFault: there is no such score.
+            UsageFault: there is none of that name; near ones are told.
         """
-        return _SIGNS[self.sign](scores.get(MADE, self.metric, self.convention).value, self.limit)
+        known = {
+            f"{one.definition.convention}:{one.definition.metric}".removeprefix("standard:"): one.value
+            for one in scores.subjects[MADE]
+        }
+        name = f"{self.convention}:{self.metric}".removeprefix("standard:")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3) or [full for full in known if full.endswith(self.metric)]
+            hint = f"; did you mean {' or '.join(near[:3])}?" if near else ""
+            raise UsageFault(f"no score {name!r} to require anything of{hint}", fix="--json lists all")
+        return known[name]
+
+    def kept_by(self, scores: Scores) -> bool:
+        """Whether the score keeps the limit; one that is no number keeps none."""
+        return _SIGNS[self.sign](self.value(scores), self.limit)
 
 
 def missed(required: Sequence[Requirement], scores: Scores) -> tuple[str, ...]:
     """The requirements that are not kept, each with the value that was found."""
-    return tuple(
-        f"{one.text}: it is {scores.get(MADE, one.metric, one.convention).value:.6g}"
-        for one in required
-        if not one.kept_by(scores)
-    )
+    return tuple(f"{one.text}: it is {one.value(scores):.6g}" for one in required if not one.kept_by(scores))
