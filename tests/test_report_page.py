@@ -187,15 +187,17 @@ def test_real_scans_are_never_called_the_best(tmp_path: Path) -> None:
     page = written(scores(subjects, kind="sets"), tmp_path)
     assert "best" not in page.text
     assert "Made and real at equal n" in page.text
+    assert "patients resampled" not in page.text
+    assert "not an interval over patients" in page.text
     subjects = {"made": [score("coherence", 0.5)], REAL: [score("coherence", 0.01)]}
-    assert tables.remarks(scores(subjects), "made") == []
+    assert scores(subjects).unbeaten() == []
 
 
 def test_a_floor_that_is_not_beaten_is_said_first(tmp_path: Path) -> None:
     subjects = {"made": [score(value=30)], "floor: input": [score(value=20)], "floor: mean": [score(value=40)]}
     page = written(scores(subjects), tmp_path)
-    assert "“made” is no better than “floor: input” in MAE." in page.text
-    assert "than “floor: mean”" not in page.text
+    assert '"made" is no better than "floor: input" in MAE.' in page.text
+    assert 'than "floor: mean"' not in page.text
 
 
 @pytest.mark.parametrize("interval", [None, (math.nan, math.nan), (-math.inf, math.inf), (0.0, 0.0)])

@@ -296,6 +296,28 @@ def test_text_shows_every_score_definition_note_and_fact() -> None:
     assert "the peak is 4095" not in brief
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_text_names_every_score_in_which_a_floor_is_not_beaten(full: bool) -> None:
+    def of(value: float, *metrics: str, **changes: object) -> list[Score]:
+        return [score(value, None, metric=metric, better="lower", **changes) for metric in metrics]
+
+    planes = ("kid/axial", "kid/coronal", "kid/2.5d")
+    made = [*of(2, *planes, "kid/volume", "mmd/axial", "mae/lung", "tie"), *of(1, "mmd/2.5d", "mae")]
+    blank = [*of(1, *planes, "kid/volume", "mmd/axial", "mae/lung"), *of(2, "tie", "mmd/2.5d", "mae")]
+    other = of(9, *planes, "kid/volume", "mae")
+    again = [of(value, "mae", convention="x2ct2019")[0] for value in (2, 1)]
+    real = of(0, *planes, "mae")
+    subjects = {
+        MADE: [*made, again[0]], "floor: blank": [*blank, again[1]], "floor: other": other,
+        "floor: real against real": real,
+    }  # fmt: skip
+    found = Scores(kind="run", subjects=subjects)
+    sentence = '"made" is no better than "floor: blank" in KID/2.5d, KID/volume, MMD/axial, MAE/lung, tie.'
+    assert found.unbeaten() == [sentence]
+    assert sentence in " ".join(found.text(full=full).split())
+    assert Scores.from_json(found.to_json()).unbeaten() == [sentence]
+
+
 def test_text_keeps_to_the_width_of_a_terminal_whatever_the_number_of_subjects() -> None:
     definition = replace(PSNR, reduction="mean over voxels, " * 20, convention="standard")
     subjects = {

@@ -11,8 +11,8 @@ from typing import Any
 from tomogen import storage
 from tomogen.errors import DataInvalid, Reason, UsageFault
 from tomogen.evaluation.definition import Definition
-from tomogen.evaluation.planes import PLANES
 from tomogen.evaluation.score import Score, unlike
+from tomogen.evaluation.unbeaten import averaged, unbeaten
 from tomogen.evaluation.words import factored, terms
 
 SCHEMA = 1
@@ -109,8 +109,12 @@ class Scores:
         conventions = list(dict.fromkeys(row.convention for row in table))
         return sorted(table, key=lambda row: (row.convention != "standard", conventions.index(row.convention)))
 
+    def unbeaten(self) -> list[str]:
+        """A sentence for each floor that the first subject does not beat everywhere."""
+        return unbeaten(self.table(), next(iter(self.subjects), ""))
+
     def text(self, *, full: bool = True) -> str:
-        """The table with its definitions as numbered footnotes, notes and facts, within 100 columns.
+        """The table with its definitions as footnotes, notes, unbeaten floors and facts, within 100 columns.
 
         Not `full`: without rows that have no value, without single planes where their mean is told, and without the
         definitions of conventions.
@@ -118,7 +122,7 @@ class Scores:
         table = self.table()
         if not full:
             named = {row.metric for row in table}
-            table = [row for row in table if _told(row) and not _averaged(row.metric) & named]
+            table = [row for row in table if _told(row) and not averaged(row.metric) & named]
         parts: list[str] = []
         for convention in dict.fromkeys(row.convention for row in table):
             rows = [row for row in table if row.convention == convention]
@@ -126,7 +130,8 @@ class Scores:
             parts += self._of_convention(rows, explained)
         if not full and any(row.convention != "standard" for row in table):
             parts.append("What each convention is and how it departs from the standard: -v, or the report.")
-        if notes := [*self._remarks(), *(_hanging("- ", note) for note in self.notes)]:
+        said = [*self.notes, *self.unbeaten()]
+        if notes := [*self._remarks(), *(_hanging("- ", note) for note in said)]:
             parts.append("\n".join(notes))
         if self.facts:
             parts.append("\n".join(_hanging(f"{name}: ", value) for name, value in self.facts.items()))
@@ -267,11 +272,6 @@ def _blocks(rows: Sequence[Row], subjects: Sequence[str], footnotes: Mapping[str
             _aligned([[column[at] for at in told] for column in (*left, *(columns[name] for name in names), right)])
         )
     return found
-
-
-def _averaged(metric: str) -> set[str]:
-    """The metric that is the mean over the planes of one of a single plane: `fid/2.5d` of `fid/axial`."""
-    return {metric.replace(f"/{plane}", "/2.5d") for plane in PLANES if f"/{plane}" in metric}
 
 
 def _told(row: Row) -> bool:

@@ -24,6 +24,10 @@ IN_THE_HEAD = 40
 """Letters of a fact, at most, that stands in the head of the page; longer ones, and the time, stand at its end."""
 
 _INTERVALS = "In brackets 95 % intervals, patients resampled; none where there are too few patients to give one."
+_PARTS = (
+    "In brackets where 95 % of random parts of the real patients put the number: the parts overlap, and the same made "
+    "scans stand against all of them, so this is not an interval over patients."
+)
 _HEADS = {
     "pairs": "Made scans against the truth, voxel on voxel.",
     "sets": "Made scans against real ones, as two sets.",
@@ -63,8 +67,7 @@ def scores_page(
 
 def cautions(scores: Scores) -> list[str]:
     """What the reader is to know first: the scores' own notes, and where a floor is not beaten."""
-    first = next(iter(scores.subjects), "")
-    return [*map(shareable, scores.notes), *tables.remarks(scores, first)]
+    return [*map(shareable, scores.notes), *scores.unbeaten()]
 
 
 def score_sections(scores: Scores, evidence: Evidence) -> list[Section]:
@@ -80,7 +83,7 @@ def _tables(scores: Scores) -> list[Section]:
     whole, parts, equal = tables.whole_rows(scores), tables.part_rows(scores), tables.equal_rows(scores)
     found = []
     if equal:
-        words = "Sets of equal size, so that what was made and its floor, real scans, can be compared. " + _INTERVALS
+        words = "Sets of equal size, so that what was made and its floor, real scans, can be compared. " + _PARTS
         found.append(Section("Made and real at equal n", tables=[tables.parts_table(equal, words)]))
     heading = "All scans" if equal else "Scores"
     if whole:

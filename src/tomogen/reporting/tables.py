@@ -105,22 +105,6 @@ def spread(scores: Scores, of: str) -> list[tuple[str, Score]]:
     return found
 
 
-def remarks(scores: Scores, subject: str) -> list[str]:
-    """For each floor that the subject does not beat everywhere, a sentence that names the scores."""
-    behind: dict[str, list[str]] = {}
-    for row in whole_rows(scores):
-        mine = row.scores.get(subject)
-        if mine is None or not row.definition.better or math.isnan(mine.value):
-            continue
-        for name, other in row.scores.items():
-            if name in (subject, REAL) or other is None or math.isnan(other.value):
-                continue
-            ahead = mine.value < other.value if row.definition.better == "lower" else mine.value > other.value
-            if not ahead:
-                behind.setdefault(name, []).append(title(row.metric))
-    return [f"“{subject}” is no better than “{name}” in {', '.join(metrics)}." for name, metrics in behind.items()]
-
-
 def figures(score: Score | None) -> tuple[str, str]:
     """A score's value and its interval as text; the interval is empty where there is none."""
     if score is None:
