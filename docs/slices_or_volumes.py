@@ -17,7 +17,7 @@ from tomogen.evaluation.scores import Scores
 DOCS = Path(__file__).parent
 START, END = "<!-- slices or volumes: made by docs/slices_or_volumes.py -->", "<!-- end -->"
 SIDE = "32"
-METRICS = ("coherence", "kid/volume")
+METRICS = ("kid/axial", "kid/volume", "coherence")
 MODELS = {
     "slices": ("dcgan2d_light", f"--set model.shape=[{SIDE},{SIDE}] --set model.doublings=3 --steps 1500"),
     "volumes": ("wgan3d_tiny", ""),
