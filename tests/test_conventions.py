@@ -301,6 +301,17 @@ def test_ssim_is_that_of_monai(
         assert ours == pytest.approx(float(metric(a, b)), rel=1e-5, abs=1e-6)
 
 
+def test_monai_with_an_offset_is_clipped_at_both_ends() -> None:
+    truth, made = ramp((11, 12, 13)), ramp((11, 12, 13))[::-1] * np.int16(2)
+    name = "ssim_gauss11_hu_offset_R4024"
+    found = read(monai, Pair(truth, made))[name]
+    assert found == pytest.approx(read(monai, Pair(truth.clip(-1024, 3000), made.clip(-1024, 3000)))[name], rel=1e-6)
+    unclipped = monai.ssim(made, truth, data_range=4024, change=lambda hu: hu.astype(np.float64) + 1024)
+    assert abs(found - unclipped) > 1e-3
+    said = {one.definition.metric: one.definition for one in monai.measure(Pair(truth, made))}[name]
+    assert said.range == (-1024, 3000)
+
+
 @pytest.mark.parametrize(
     ("shape", "kernel", "taps", "scales"),
     [

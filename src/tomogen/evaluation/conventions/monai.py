@@ -118,10 +118,12 @@ class Way(NamedTuple):
 
     kernel: Kernel
     taps: int
-    clip: tuple[int, int] | None
+    clip: tuple[int, int]
     departs: str
     weights: Sequence[float] = ()
     """Of scales; none for SSIM."""
+    peak: int = 1
+    """What the clipped range is mapped to from 0: 1, or its width in HU."""
 
 
 _FULL, _NARROW = (-1024, 3000), (-1024, 1476)
@@ -132,7 +134,7 @@ WAYS = {
         "gaussian", 11, _NARROW, f"Clips to [-1024, 1476] HU, data range 2500. {_FLOAT32}."
     ),
     "ssim_gauss11_hu_offset_R4024": Way(
-        "gaussian", 11, None, f"HU + 1024 are not clipped, so luminance may see negative values. {_FLOAT32}."
+        "gaussian", 11, _FULL, f"Clipped at both ends, 1024 HU added, as in the standard. {_FLOAT32}.", peak=4024
     ),
     "ms_ssim_gauss11_3scales_clip4024": Way(
         "gaussian", 11, _FULL, f"Takes three scales, their weights divided by their sum. {_FLOAT32}.", first_weights(3)
@@ -153,16 +155,15 @@ def measure(pair: Pair) -> Iterator[Reading]:
     """Errors, SSIM and MS-SSIM in these ways; masks are not looked at."""
     yield from _errors(pair)
     for name, way in WAYS.items():
-        change = unit(*way.clip) if way.clip else offset(-1024)
-        data_range = 1.0 if way.clip else 4024.0
+        change = unit(*way.clip) if way.peak == 1 else offset(*way.clip)
         if way.weights:
             value = ms_ssim(
-                pair.made, pair.truth, data_range=data_range, kernel_type=way.kernel, kernel_size=way.taps,
+                pair.made, pair.truth, data_range=way.peak, kernel_type=way.kernel, kernel_size=way.taps,
                 weights=way.weights, change=change,
             )  # fmt: skip
         else:
             value = ssim(
-                pair.made, pair.truth, data_range=data_range, kernel_type=way.kernel, win_size=way.taps, change=change
+                pair.made, pair.truth, data_range=way.peak, kernel_type=way.kernel, win_size=way.taps, change=change
             )
         yield Reading(
             define(
@@ -174,7 +175,7 @@ def measure(pair: Pair) -> Iterator[Reading]:
                     "window": "uniform" if way.kernel == "uniform" else "Gaussian, sigma 1.5",
                     "taps": way.taps,
                     "covariance": "population",
-                    "peak": 1 if way.clip else 4024,
+                    "peak": way.peak,
                     "scales": len(way.weights) or 1,
                 },
                 departs=way.departs,
