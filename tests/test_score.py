@@ -13,7 +13,7 @@ from tomogen.errors import DataInvalid, InputMissing, Reason, UsageFault
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import WIDTH, Scores
-from tomogen.evaluation.words import sentence
+from tomogen.evaluation.words import Footnotes, sentence, terms
 
 PSNR = Definition(
     metric="psnr",
@@ -294,6 +294,64 @@ def test_text_shows_every_score_definition_note_and_fact() -> None:
     assert "no bone there" in brief
     assert "mae/bone  HU" not in brief
     assert "the peak is 4095" not in brief
+
+
+def of_sets() -> list[Definition]:
+    """Two metrics with a constant and one without, in two planes; and one metric of another kind."""
+    view = {"unit": "", "parameters": {}, "reduction": "a row a slice; patients resampled", "n": (16, 16)}
+    return [
+        replace(PSNR, metric=f"{metric}/{plane}", axis=plane, **(view | {"parameters": parameters}))  # type: ignore[arg-type]
+        for plane in ("axial", "coronal")
+        for metric, parameters in (("fid", {}), ("kid", {"kernel": "cubic"}), ("recall", {"k": 5}))
+    ] + [replace(PSNR, metric="hu_histogram", parameters={}, reduction="of the histograms")]
+
+
+def test_what_metrics_look_at_together_is_said_once() -> None:
+    definitions = of_sets()
+    footnotes = Footnotes.of(definitions)
+    assert [footnotes.marks[terms(one)] for one in definitions] == [
+        ("A",), ("A", "1"), ("A", "2"), ("B",), ("B", "1"), ("B", "2"), ("3",),
+    ]  # fmt: skip
+    assert footnotes.shared == "standard; HU -1024..3000; all voxels"
+    assert list(footnotes.words) == [
+        ("A", "axial slices; a row a slice; patients resampled; n = 16 real, 16 made"),
+        ("B", "as A, but coronal slices in place of axial slices"),
+        ("1", "kernel cubic"),
+        ("2", "k 5"),
+        ("3", "3D; of the histograms; n = 12"),
+    ]
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_footnotes_keep_unlike_definitions_apart(data: st.DataObject) -> None:
+    kinds = {
+        "range": [None, (-1024, 3000)], "mask": ["none", "body"], "axis": ["3d", "axial", "coronal"],
+        "n": [(4,), (9, 9)], "reduction": ["", "mean", "mean; interval: x"], "parameters": [{}, {"k": 5}, {"k": 5, "sigma": 1.5}],
+        "departs": ["", "the peak"],
+    }  # fmt: skip
+    drawn = data.draw(st.lists(st.fixed_dictionaries({name: st.sampled_from(of) for name, of in kinds.items()})))
+    definitions = [replace(PSNR, **fields) for fields in drawn]
+    footnotes = Footnotes.of(definitions)
+    assert set(footnotes.marks) == {terms(one) for one in definitions}
+    assert len(set(footnotes.marks.values())) == len(footnotes.marks)
+    assert {mark for marks in footnotes.marks.values() for mark in marks} == {mark for mark, _ in footnotes.words}
+    words = dict(footnotes.words)
+    for told, marks in footnotes.marks.items():
+        said = "; ".join([footnotes.shared, *(words[mark] for mark in marks)])
+        if " as A" not in said and " as B" not in said:
+            assert set(told.split("; ")) == set(said.split("; ")) - {""}
+
+
+def test_real_scans_have_no_column_of_dashes() -> None:
+    subjects = {
+        MADE: [score(metric=metric) for metric in ("kid", "kid/equal n", "mae")],
+        "floor: untrained model": [score(metric=metric) for metric in ("kid", "mae")],
+        "floor: real against real": [score(metric="kid/equal n")],
+    }
+    lines = Scores(kind="run", subjects=subjects).text().splitlines()
+    assert not any(" - " in line for line in lines if line.startswith("  "))
+    assert sum("[27.1, 28.8]" in line for line in lines) == 3
 
 
 @pytest.mark.parametrize("full", [True, False])

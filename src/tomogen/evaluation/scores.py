@@ -12,8 +12,9 @@ from tomogen import storage
 from tomogen.errors import DataInvalid, Reason, UsageFault
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.score import Score, unlike
+from tomogen.evaluation.subjects import REAL
 from tomogen.evaluation.unbeaten import averaged, unbeaten
-from tomogen.evaluation.words import factored, terms
+from tomogen.evaluation.words import Footnotes, terms
 
 SCHEMA = 1
 WIDTH = 100
@@ -27,6 +28,11 @@ class Row:
     definition: Definition
     scores: Mapping[str, Score | None]
     """By subject, all of them; None where a subject was not scored so."""
+
+    @property
+    def beside_real(self) -> bool:
+        """Whether real scans were scored so as well."""
+        return self.scores.get(REAL) is not None
 
     @property
     def metric(self) -> str:
@@ -125,9 +131,10 @@ class Scores:
             table = [row for row in table if _told(row) and not averaged(row.metric) & named]
         parts: list[str] = []
         for convention in dict.fromkeys(row.convention for row in table):
-            rows = [row for row in table if row.convention == convention]
             explained = full or convention == "standard"
-            parts += self._of_convention(rows, explained)
+            for beside in (False, True):  # what real scans stand beside has columns of its own
+                rows = [row for row in table if (row.convention, row.beside_real) == (convention, beside)]
+                parts += self._of_convention(rows, explained) if rows else []
         if not full and any(row.convention != "standard" for row in table):
             parts.append("What each convention is and how it departs from the standard: -v, or the report.")
         said = [*self.notes, *self.unbeaten()]
@@ -138,15 +145,13 @@ class Scores:
         return "\n\n".join(parts)
 
     def _of_convention(self, rows: Sequence[Row], explained: bool) -> list[str]:
-        """The blocks of one convention and, where wanted, what its rows are scores of."""
+        """The blocks of some rows of one convention and, where wanted, what they are scores of."""
+        footnotes = Footnotes.of([row.definition for row in rows]) if explained else None
         subjects = [name for name in self.subjects if any(row.scores[name] is not None for row in rows)]
-        words = list(dict.fromkeys(terms(row.definition) for row in rows)) if explained else []
-        numbers = {text: number for number, text in enumerate(words, 1)}
-        found = [f"{rows[0].convention}\n{block}" for block in _blocks(rows, subjects, numbers)]
-        if words:
-            shared, rest = factored(words)
-            lines = [_hanging("all ", shared)] if shared else []
-            lines += [_hanging(f"[{number}] ", text) for number, text in enumerate(rest, 1) if text]
+        found = [f"{rows[0].convention}\n{block}" for block in _blocks(rows, subjects, footnotes)]
+        if footnotes is not None:
+            lines = [_hanging("all ", footnotes.shared)] if footnotes.shared else []
+            lines += [_hanging(f"[{mark}] ", text) for mark, text in footnotes.words]
             found.append("\n".join(lines))
         return found
 
@@ -251,10 +256,10 @@ def _damaged(what: str, at: str | Path | None) -> DataInvalid:
     return DataInvalid(what, reason=Reason.CORRUPT, at=at, fix=_FIX)
 
 
-def _blocks(rows: Sequence[Row], subjects: Sequence[str], footnotes: Mapping[str, int]) -> list[str]:
+def _blocks(rows: Sequence[Row], subjects: Sequence[str], footnotes: Footnotes | None) -> list[str]:
     """The rows in columns; where the subjects do not fit side by side, in several blocks."""
     left = [["", "", *(row.metric for row in rows)], ["", "", *(row.unit for row in rows)]]
-    right = ["", "", *(f"[{footnotes[terms(row.definition)]}]" if footnotes else "" for row in rows)]
+    right = ["", "", *(_reference(row, footnotes) for row in rows)]
     columns = {name: [*_head(name), *(_cell(row.scores[name]) for row in rows)] for name in subjects}
     room = WIDTH - sum(_width(column) + 2 for column in (*left, right))
     blocks: list[list[str]] = [[]]
@@ -272,6 +277,12 @@ def _blocks(rows: Sequence[Row], subjects: Sequence[str], footnotes: Mapping[str
             _aligned([[column[at] for at in told] for column in (*left, *(columns[name] for name in names), right)])
         )
     return found
+
+
+def _reference(row: Row, footnotes: Footnotes | None) -> str:
+    """The row's footnotes as `[A, 3]`; nothing where there are none."""
+    marks = footnotes.marks[terms(row.definition)] if footnotes is not None else ()
+    return f"[{', '.join(marks)}]" if marks else ""
 
 
 def _told(row: Row) -> bool:

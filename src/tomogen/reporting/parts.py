@@ -75,8 +75,8 @@ class Line:
     head: str
     detail: str
     cells: Sequence[Cell]
-    footnote: int = 0
-    """Number of the definition; 0 for none."""
+    footnotes: Sequence[str] = ()
+    """Marks of those that define it."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class Table:
     """Of the column of row heads."""
     shared: str = ""
     """What all the definitions say."""
-    footnotes: Sequence[tuple[int, str]] = ()
-    """What each says beside it."""
+    footnotes: Sequence[tuple[str, str]] = ()
+    """(mark, what some say beside it)."""
     notes: Sequence[tuple[str, str]] = ()
     """(mark, sentence)."""
     prose: bool = False

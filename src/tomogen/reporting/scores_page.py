@@ -24,6 +24,7 @@ IN_THE_HEAD = 40
 """Letters of a fact, at most, that stands in the head of the page; longer ones, and the time, stand at its end."""
 
 _INTERVALS = "In brackets 95 % intervals, patients resampled; none where there are too few patients to give one."
+_ENDS = "In brackets 95 % intervals, as the definition says."
 _PARTS = (
     "In brackets where 95 % of random parts of the real patients put the number: the parts overlap, and the same made "
     "scans stand against all of them, so this is not an interval over patients."
@@ -85,6 +86,9 @@ def _tables(scores: Scores) -> list[Section]:
     if equal:
         words = "Sets of equal size, so that what was made and its floor, real scans, can be compared. " + _PARTS
         found.append(Section("Made and real at equal n", tables=[tables.parts_table(equal, words)]))
+    if single := tables.single_rows(scores):
+        words = f"How the scans of each set are among themselves. {_ENDS}"
+        found.append(Section("Made and real, each by itself", tables=[tables.parts_table(single, words)]))
     heading = "All scans" if equal else "Scores"
     if whole:
         found.append(Section(heading, tables=[tables.main_table(whole, f"Standard definitions. {_INTERVALS}")]))

@@ -9,7 +9,7 @@ from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Row, Scores
 from tomogen.evaluation.subjects import EQUAL, REAL
-from tomogen.evaluation.words import factored, terms, title
+from tomogen.evaluation.words import Footnotes, lettered, terms, title
 from tomogen.reporting.parts import Cell, Group, Line, Table
 
 _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
@@ -18,12 +18,17 @@ _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 def whole_rows(scores: Scores) -> list[Row]:
     """Rows under the standard definitions, of whole scans or sets: not of a part such as a tissue band."""
-    return [row for row in _standard(scores) if "/" not in row.metric]
+    return [row for row in _standard(scores) if "/" not in row.metric and not row.beside_real]
 
 
 def part_rows(scores: Scores) -> list[Row]:
     """Rows of parts, `mae/lung` or `kid/axial`, under the standard definitions."""
-    return [row for row in _standard(scores) if "/" in row.metric and not row.metric.endswith(EQUAL)]
+    return [row for row in _standard(scores) if "/" in row.metric and not row.beside_real]
+
+
+def single_rows(scores: Scores) -> list[Row]:
+    """Rows in which what was made and real scans have each a number of their own."""
+    return [row for row in _standard(scores) if row.beside_real and not row.metric.endswith(EQUAL)]
 
 
 def equal_rows(scores: Scores) -> list[Row]:
@@ -117,20 +122,19 @@ def _table(groups: Sequence[tuple[str, Sequence[Row]]], caption: str, named: Cal
     """The rows of all groups under the subjects that have any of them; equal definitions share a footnote."""
     rows = [row for _, group in groups for row in group]
     subjects = _subjects(rows)
-    numbers: dict[str, int] = {}
+    footnotes = Footnotes.of([row.definition for row in rows])
     notes: dict[str, str] = {}
     told = []
     for head, group in groups:
         lines = []
         for row in group:
-            number = numbers.setdefault(terms(row.definition), len(numbers) + 1)
             best = _best(row)
             cells = [_cell(row.scores[name], name in best, notes) for name in subjects]
-            lines.append(Line(named(row), _sense(row), cells, number))
+            lines.append(Line(named(row), _sense(row), cells, footnotes.marks[terms(row.definition)]))
         told.append(Group(lines, head))
-    shared, rest = factored([_HASH.sub(r"\1…", text) for text in numbers])
+    words = [(mark, _capital(_HASH.sub(r"\1…", text))) for mark, text in footnotes.words]
     return Table(
-        caption, subjects, told, shared=shared, footnotes=list(enumerate(rest, 1)),
+        caption, subjects, told, shared=_HASH.sub(r"\1…", footnotes.shared), footnotes=words,
         notes=[(mark, note) for note, mark in notes.items()],
     )  # fmt: skip
 
@@ -165,14 +169,8 @@ def _cell(score: Score | None, best: bool, notes: dict[str, str]) -> Cell:
     value, ends = figures(score)
     mark = ""
     if score is not None and score.note:
-        mark = notes.setdefault(score.note, _letters(len(notes)))
+        mark = notes.setdefault(score.note, lettered(len(notes)))
     return Cell(value, ends, best, mark)
-
-
-def _letters(number: int) -> str:
-    """a, b, ... z, aa, ab, ..."""
-    rest, last = divmod(number, 26)
-    return (_letters(rest - 1) if rest else "") + chr(ord("a") + last)
 
 
 def _sense(row: Row) -> str:
