@@ -266,7 +266,7 @@ def test_an_own_network_gives_rows_of_its_graph_in_its_window(files):
     network = own.load(module, weights, digest.upper())
     assert (network.sha256, network.dims, network.width) == (digest, 3, 5)
     assert network.name == f"net ({hashlib.sha256(module.read_bytes()).hexdigest()[:12]})"
-    assert network.preprocessing == "HU -1000..400 on -1..1, no resampling"
+    assert (network.range, network.preprocessing) == ((-1000, 400), "clipped, on -1..1")
     hu = noise_hu((3, 9, 10, 11))
     unit = torch.from_numpy((hu.clip(-1000, 400) + 300) / 700)[:, None]
     kernel, bias = files.weights["conv.weight"].double(), files.weights["conv.bias"].double()
@@ -284,6 +284,7 @@ def test_an_own_network_may_normalise_by_itself(files):
     module, weights = files(text)
     save_file({"conv.weight": torch.ones(5, 3, 3, 3), "conv.bias": torch.zeros(5)}, weights)
     network = own.load(module, weights)
+    assert network.range is None
     assert network.preprocessing == "normalise() of net.py: HU / 1000, three times"
     assert network(np.full((2, 12, 12), 500)) == pytest.approx(np.full((2, 5), 27 * 0.5))
 

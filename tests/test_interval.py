@@ -1,6 +1,7 @@
 """Intervals: they hold the true value as often as they say, and patients, not scans or slices, decide their width."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from tomogen.evaluation import interval
+from tomogen.evaluation import bounds, interval
 from tomogen.evaluation.kernel_sums import KernelSums
 
 Floats = NDArray[np.float64]
@@ -219,6 +220,85 @@ def test_with_two_patients_the_interval_is_students() -> None:
     found = interval.of_means([1.0, 2.0, 2.0], ["a", "b", "b"])
     expected = stats.t.interval(0.95, 1, loc=1.5, scale=0.5)
     assert found == pytest.approx(expected)
+
+
+def test_one_patient_far_from_the_others_does_not_send_an_end_away() -> None:
+    values = [40, 41, 40.5, 40.2, 55]
+    found = interval.of_means(values, names(5))
+    student = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
+    assert found is not None
+    assert found[0] == pytest.approx(student[0])
+    assert found[1] - np.mean(values) <= 2 * (student[1] - np.mean(values)) * (1 + 1e-12) < 17
+
+
+def test_an_end_goes_no_further_than_the_metric_can() -> None:
+    values, few = [0.2, 0.3, 90.0], names(3)
+    free = interval.of_means(values, few)
+    kept = interval.of_means(values, few, bounds=bounds.of("mae/lung"))
+    assert free is not None
+    assert free[0] < 0
+    assert kept == (0, free[1])
+    likeness = [0.9, 0.95, -0.6]
+    found = interval.of_means(likeness, few, bounds=bounds.of("ms_ssim"))
+    assert found == (-1, 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("mae", (0, np.inf)),
+        ("rmse/soft_tissue", (0, np.inf)),
+        ("MAE0", (0, np.inf)),
+        ("ssim_gauss11_valid_clip4024", (-1, 1)),
+        ("SSIM-avg", (-1, 1)),
+        ("diversity/ms_ssim", (-1, 1)),
+        ("psnr/lung", (-np.inf, np.inf)),
+        ("bias", (-np.inf, np.inf)),
+        ("recall/2.5d/equal n", (0, 1)),
+        ("fid/axial", (0, np.inf)),
+        ("fid_above_floor/axial", (-np.inf, np.inf)),
+        ("kid/volume", (-np.inf, np.inf)),
+        ("hu_histogram", (0, np.inf)),
+    ],
+)
+def test_bounds_are_those_of_the_metric_by_its_name(metric: str, expected: tuple[float, float]) -> None:
+    assert bounds.of(metric) == expected
+
+
+def share(values: Floats, patients: int) -> tuple[float, float]:
+    """Interval of a share of made rows, as many of each patient."""
+    owner = np.repeat(np.arange(patients), len(values) // patients).astype(str).tolist()
+    found = interval.of_share(lambda _, made: float(values[made].mean()), names(4), owner, counted="made")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("patients", [2, 4, 8, 20, 60])
+def test_a_share_of_nothing_or_all_has_a_width_that_patients_decide(patients: int) -> None:
+    low, high = share(np.zeros(patients), patients)
+    exact = stats.binomtest(0, patients).proportion_ci(0.95, "exact").high  # Clopper-Pearson's
+    assert low == 0
+    assert 0.8 * exact < high < 1.3 * exact
+    assert share(np.zeros(16 * patients), patients) == (low, high)
+    assert share(np.ones(patients), patients) == pytest.approx((1 - high, 1))
+
+
+def test_intervals_of_shares_hold_the_share_that_patients_have_on_average() -> None:
+    rng = np.random.default_rng(11)
+    for patients, mean, least in ((20, 0.05, 0.93), (50, 0.5, 0.93), (8, 0.9, 0.95)):
+        held = 0
+        for _ in range(150):
+            own = rng.beta(4 * mean, 4 * (1 - mean), size=patients)
+            low, high = share((rng.random((patients, 16)) < own[:, None]).astype(float).ravel(), patients)
+            held += low <= mean <= high
+        assert held / 150 >= least
+
+
+@pytest.mark.parametrize("counted", ["real", "made"])
+def test_a_share_is_of_the_side_that_is_counted(counted: Literal["real", "made"]) -> None:
+    found = interval.of_share(lambda r, m: 0.0, names(4), names(30), counted=counted)
+    assert found == pytest.approx(share(np.zeros(4), 4) if counted == "real" else share(np.zeros(30), 30))
+    assert interval.of_share(lambda r, m: 0.0, names(1), names(30), counted=counted) is None
 
 
 def test_scans_of_one_patient_count_once() -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomogen.errors import DataInvalid, Reason, UsageFault
-from tomogen.evaluation import planes, sizes
+from tomogen.evaluation import planes, sizes, words
 from tomogen.evaluation.collection import Rows, Scan
 from tomogen.evaluation.distances import frechet, kernel, neighbours
 from tomogen.evaluation.features.random_conv import RandomConv
@@ -35,6 +35,7 @@ class Moments:
     name: str = "moments"
     sha256: str = "0" * 64
     width: int = 4
+    range: tuple[float, float] | None = None
     preprocessing: str = "none"
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -402,9 +403,49 @@ def test_the_sentence_on_n_has_its_numbers(alike: Comparison) -> None:
         score(alike, "kid/volume/equal n"),
         score(alike, "kid/volume/equal n", REAL),
     )
-    sentence = sizes.telling(whole, made, floor)
     assert whole.interval is not None
     half = (whole.interval[1] - whole.interval[0]) / 2
-    assert f"+-{half:.2g}" in sentence
-    assert f"{abs(made.value - floor.value):.2g} away" in sentence
-    assert f"less than {2**0.5 * half:.2g}" in sentence
+    distance = made.value - floor.value
+    first, second = sizes.telling(whole, made, floor, (-0.5, 1.25))
+    assert f"lie {distance:.2g} above the floor at equal n [-0.5, 1.2]; it cannot tell the made" in first
+    assert f"with 24 real and 16 made, two models that differ by less than {2**0.5 * half:.2g} cannot" in second
+    assert "cannot tell the made from the real" in next(sizes.telling(whole, made, floor, None))
+    assert "nearer to real scans than other real ones" in next(sizes.telling(whole, floor, floor, (-2, -1)))
+    sure = replace(whole, interval=(whole.value - 1e-9, whole.value + 1e-9))
+    assert not list(sizes.telling(sure, replace(made, value=floor.value + 1), floor, (0.5, 1.5)))
+
+
+def test_two_draws_of_one_law_are_seldom_told_apart_and_another_law_is() -> None:
+    def sentences(made: list[Scan], seed: int) -> str:
+        return "; ".join(compare(many("r", range(seed, seed + 16)), made, networks=[Moments(3)]).notes)
+
+    same = [sentences(many("m", range(seed + 50, seed + 62)), seed) for seed in range(1000, 3000, 100)]
+    found = ["kid/volume" in told and "cannot tell the made from the real" in told for told in same]
+    assert sum(found) >= 18
+    far = sentences(many("m", range(50, 62), lambda hu: hu + 300), 0)
+    assert "kid/volume: the made lie" not in far
+
+
+def test_shares_of_few_scans_have_a_width(real: list[Scan]) -> None:
+    far = compare(real[:8], many("m", range(100, 104), lambda hu: hu + 3000), networks=[Moments(3)])
+    for metric in ("precision/volume", "recall/volume", "coverage/volume"):
+        found = score(far, metric)
+        assert found.value == 0
+        assert found.interval is not None
+        assert found.interval[0] == 0
+        # of 4 made patients, or of 8 real ones
+        assert found.interval[1] == pytest.approx(0.64 if metric == "precision/volume" else 0.42, abs=0.01)
+    density = score(far, "density/volume")
+    assert (density.value, density.interval) == (0, None)
+    assert "no interval" in density.note
+
+
+def test_the_range_of_hu_is_the_networks_and_is_said_once(real: list[Scan]) -> None:
+    found = compare(real[:4], many("m", range(100, 103)), networks=[RandomConv(3)])
+    definition = score(found, "kid/volume").definition
+    assert definition.range == (-1024, 3071)
+    assert "HU -1024..3071" in words.terms(definition)
+    assert words.terms(definition).count("3071") == 1
+    assert "HU as they are" not in words.terms(definition)
+    assert "pairs of unlike patients" in words.terms(definition)
+    assert "pairs pairs" not in words.terms(definition)

@@ -18,7 +18,7 @@ from tomogen.evaluation.view import FAMILIES, KERNELS, Chosen, View
 MEAN = "2.5d"
 """The mean of the three planes."""
 _HIGHER = ("precision", "recall", "density", "coverage")
-_PAIRS = "pairs of unlike patients, each the mean over their rows"
+_PAIRS = "of unlike patients, each the mean over their rows"
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def metrics_of(pool: Pool, real: Chosen, made: Chosen) -> Iterator[SetMetric]:
             common = replace(
                 base,
                 axis="3d" if view == VOLUME else ", ".join(members),
+                range=network.range,
                 features=f"{network.name}, SHA-256 {network.sha256}",
                 preprocessing=f"{network.preprocessing}; {pool.grid}",
                 reduction=_reduction(view, pool),

@@ -7,13 +7,13 @@ it. There some real patients are set apart, and both they and as many made scans
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomogen.errors import DataInvalid, Reason, UsageFault
-from tomogen.evaluation import interval, planes, sizes
+from tomogen.evaluation import bounds, interval, planes, sizes
 from tomogen.evaluation.collection import Collection, Grid, Scan, collect, same_spacing
 from tomogen.evaluation.distances import histogram
 from tomogen.evaluation.features.network import FeatureNetwork
@@ -28,9 +28,10 @@ ROWS = 1024
 """Rows of features of a set in one plane, about: many scans give fewer slices each."""
 _MERGED = 8
 """Groups of patients that are left out in turn where a statistic is dear."""
-_SHARES = ("precision", "recall", "coverage")
-_SIGNED = ("kid", "mmd", "fid_above_floor")
-"""Estimates that may fall below 0."""
+_LEFT_OUT = 20
+"""Groups of patients that are left out in turn of all parts at once."""
+_SHARES: dict[str, Literal["real", "made"]] = {"precision": "made", "recall": "real", "coverage": "real"}
+"""Metrics that are a share, and whose scans they are a share of."""
 _KIDS = ("kid/2.5d", "kid/axial", "kid/volume")
 """The first there is is the one by which the notes say whether n is enough."""
 
@@ -88,7 +89,7 @@ def compare(
         subjects[REAL] = [floor for _, floor in beside]
     return Comparison(
         subjects=subjects,
-        notes=list(_notes(before, after, drawn, whole, beside, pool.noun)),
+        notes=list(_notes(before, after, pool, drawn, whole, beside)),
         edges=np.arange(histogram.LOW, histogram.HIGH + 1, dtype=np.float64),
         histograms={name: one.counts.sum(axis=0) for name, one in (("real", before), ("made", after))},
         profiles={}
@@ -132,21 +133,29 @@ def _whole(pool: Pool) -> Iterator[Score]:
         if lacking := sizes.lacking(definition.metric, definition.n, people, pool.noun):
             yield Score(value=math.nan, interval=None, definition=definition, note=lacking)
             continue
-        if one.grams is not None:
-            grams = one.grams(pool.real, pool.made)
-            found = interval.of_pairs_kernel(
-                grams.real, grams.made, grams.cross, *([str(row) for row in range(n)] for n in grams.cross.shape)
-            )
-        else:
-            groups = (_merged(names) if one.dear else names for names in (of_real, of_made))
-            found = interval.of_two_samples(_shifted(one.statistic, len(pool.real)), *groups)
+        found = _between(one, pool, of_real, of_made)
+        stiff = "" if found is None or found[0] < found[1] else "no interval: none left out, the value is the same"
         yield Score(
             value=one.statistic(pool.real, pool.made),
-            interval=_bounded(found, definition.metric),
+            interval=None if stiff else found,
             definition=definition,
             cases=_cases(one, pool),
-            note=_joined(one.note, alone, blank if definition.metric == "coherence" else ""),
+            note=_joined(one.note, alone, stiff, blank if definition.metric == "coherence" else ""),
         )
+
+
+def _between(one: SetMetric, pool: Pool, of_real: Sequence[str], of_made: Sequence[str]) -> tuple[float, float] | None:
+    """The interval of a metric over all scans, from the patients of each side."""
+    limits = bounds.of(one.definition.metric)
+    if one.grams is not None:
+        grams = one.grams(pool.real, pool.made)
+        rows = ([str(row) for row in range(n)] for n in grams.cross.shape)
+        return interval.of_pairs_kernel(grams.real, grams.made, grams.cross, *rows, bounds=limits)
+    statistic = _shifted(one.statistic, len(pool.real))
+    if counted := _SHARES.get(one.definition.metric.partition("/")[0]):
+        return interval.of_share(statistic, of_real, of_made, counted=counted)
+    groups = (_merged(names) if one.dear else names for names in (of_real, of_made))
+    return interval.of_two_samples(statistic, *groups, bounds=limits)
 
 
 def _shifted(statistic: Callable[[Chosen, Chosen], float], by: int) -> Callable[[Chosen, Chosen], float]:
@@ -154,10 +163,10 @@ def _shifted(statistic: Callable[[Chosen, Chosen], float], by: int) -> Callable[
     return lambda real, made: statistic(real, made + by)
 
 
-def _merged(patients: Sequence[str]) -> list[str]:
+def _merged(patients: Sequence[str], groups: int = _MERGED) -> list[str]:
     """Patients put into a few groups, by chance; the same ones each time."""
     names, of = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
-    group = np.random.default_rng(0).permutation(len(names)) % _MERGED
+    group = np.random.default_rng(0).permutation(len(names)) % groups
     return [str(number) for number in group[of]]
 
 
@@ -166,14 +175,6 @@ def _cases(one: SetMetric, pool: Pool) -> dict[str, float]:
     if one.definition.metric not in ("hu_histogram", "coherence"):
         return {}
     return {pool.scans.ids[scan]: one.statistic(pool.real, np.array([scan])) for scan in pool.made}
-
-
-def _bounded(found: tuple[float, float] | None, metric: str) -> tuple[float, float] | None:
-    """An interval within what the metric can be."""
-    name = metric.partition("/")[0]
-    if found is None or name in _SIGNED:
-        return found
-    return max(0.0, found[0]), min(1.0, found[1]) if name in _SHARES else found[1]
 
 
 def _joined(*notes: str) -> str:
@@ -212,10 +213,10 @@ def _beside(pool: Pool, drawn: Sequence[Part], whole: Sequence[Score]) -> Iterat
 def _notes(
     real: Collection,
     made: Collection,
+    pool: Pool,
     drawn: Sequence[Part],
     whole: Sequence[Score],
     beside: Sequence[tuple[Score, Score]],
-    noun: str,
 ) -> Iterator[str]:
     """Sentences about the whole."""
     if real.shapes != made.shapes:
@@ -224,6 +225,7 @@ def _notes(
         )
     for view, why in (real.too_small | made.too_small).items():
         yield f"no scores of the view {view}: {why}"
+    noun = pool.noun
     if not drawn:
         yield f"{len(real)} {noun} of one real patient: nobody can be set apart, so there is no floor"
         return
@@ -235,9 +237,33 @@ def _notes(
     told = {score.definition.metric: score for score in whole}
     pairs = {pair[0].definition.metric.removesuffix(EQUAL): pair for pair in beside}
     kid = next((metric for metric in _KIDS if metric in pairs), None)
+    chosen = {one.definition.metric: one for one in metrics_of(pool, pool.real, pool.made)}
     for metric in (kid, "coherence"):
-        if metric in pairs and (sentence := sizes.telling(told[metric], *pairs[metric])):
-            yield sentence
+        if metric in pairs:
+            yield from sizes.telling(told[metric], *pairs[metric], _apart(chosen[metric], pool, drawn))
+
+
+def _apart(one: SetMetric, pool: Pool, drawn: Sequence[Part]) -> tuple[float, float] | None:
+    """Interval of how far the made lie above the floor at equal n.
+
+    Of that very difference, over the same parts: patients are left out of all of them at once, so what both numbers
+    owe to the real scans that they are held against counts once.
+    """
+
+    def above(real: Chosen, made: Chosen) -> float:
+        kept = np.concatenate([real, made + len(pool.real)])
+        found = []
+        for part in drawn:
+            first, others, ours = (
+                lot[np.isin(lot, kept)] for lot in (part.reference, part.real, part.made + len(pool.real))
+            )
+            if min(len(first), len(others), len(ours)) == 0:
+                return math.nan
+            found.append(one.statistic(first, ours) - one.statistic(first, others))
+        return float(np.mean(found))
+
+    groups = ([pool.scans.patients[scan] for scan in scans] for scans in (pool.real, pool.made))
+    return interval.of_two_samples(above, *(_merged(names, _LEFT_OUT) for names in groups))
 
 
 def _shapes(collection: Collection) -> str:

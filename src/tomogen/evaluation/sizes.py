@@ -1,7 +1,7 @@
 """Sizes: how many scans a distance between sets needs, and whether those there are can tell two models apart."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tomogen.evaluation.distances import frechet
 from tomogen.evaluation.score import Score
@@ -41,22 +41,32 @@ def neighbours(rows: int) -> int:
     return max(1, min(NEIGHBOURS, rows // 4))
 
 
-def telling(score: Score, made: Score, floor: Score) -> str:
-    """Whether a score tells the made from the real at its n, with the numbers; nothing where it does so clearly.
+def telling(score: Score, made: Score, floor: Score, apart: tuple[float, float] | None) -> Iterator[str]:
+    """Whether a score tells the made from the real at this n, with the numbers; nothing where it does so clearly.
 
-    `score` is over all scans, with the interval; `made` and `floor` are the same metric at the floor's n.
+    `score` is over all scans, `made` and `floor` are at the floor's n, and `apart` is the interval of how far the one
+    lies above the other: half widths of numbers at another n tell nothing about it.
     """
-    if score.interval is None or not (math.isfinite(made.value) and math.isfinite(floor.value)):
-        return ""
-    half = (score.interval[1] - score.interval[0]) / 2
-    distance = abs(made.value - floor.value)
-    if half < distance / 4:
-        return ""
-    (real, others), unit = score.definition.n, f" {score.definition.unit}" if score.definition.unit else ""
-    return (
-        f"{score.definition.metric}: with {real} real and {others} made the score is sure to +-{half:.2g}{unit}, and "
-        f"the floor is {distance:.2g}{unit} away"
-        + ("; it cannot tell the made from the real" if half >= distance else "")
-        # the difference of two independent scores varies by sqrt(2) as much as one
-        + f"; two models that differ by less than {math.sqrt(2) * half:.2g}{unit} cannot be told apart: take more scans"
-    )
+    distance = made.value - floor.value
+    if not math.isfinite(distance):
+        return
+    metric, unit = score.definition.metric, f" {score.definition.unit}" if score.definition.unit else ""
+    lies = f"{metric}: the made lie {distance:.2g}{unit} above the floor at equal n"
+    if apart is None:
+        yield f"{lies}; too few patients to say how sure that is: it cannot tell the made from the real"
+        return
+    low, high = apart
+    lies += f" [{low:.2g}, {high:.2g}]"
+    if low <= 0 <= high:
+        yield f"{lies}; it cannot tell the made from the real: take more scans"
+    elif high < 0:
+        yield f"{lies}: nearer to real scans than other real ones are"
+    if score.interval is not None:
+        half = (score.interval[1] - score.interval[0]) / 2
+        if low <= 0 or half >= abs(distance) / 4:
+            real, others = score.definition.n
+            # the difference of two independent scores varies by sqrt(2) as much as one
+            yield (
+                f"{metric}: with {real} real and {others} made, two models that differ by less than "
+                f"{math.sqrt(2) * half:.2g}{unit} cannot be told apart"
+            )

@@ -26,8 +26,12 @@ class FeatureNetwork(Protocol):
         """Features of a row."""
 
     @property
+    def range(self) -> tuple[float, float] | None:
+        """HU that it clips to; None where only `preprocessing` tells what becomes of them."""
+
+    @property
     def preprocessing(self) -> str:
-        """What it does to HU first."""
+        """What it does to HU first, the range itself not said again."""
 
     def __call__(self, images: "NDArray[Any]") -> NDArray[np.float64]:
         """Rows `(n, width)` of images in HU: `(n, height, width)` slices or `(n, depth, height, width)` volumes."""

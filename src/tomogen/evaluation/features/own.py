@@ -46,6 +46,8 @@ class OwnNetwork:
     """Of the weights file."""
     dims: int
     width: int
+    range: tuple[float, float] | None
+    """The module's `WINDOW`; None where it has a `normalise` of its own."""
     preprocessing: str
     graph: nn.Module = field(repr=False)
     normalise: Callable[[Tensor], Tensor] = field(repr=False)
@@ -104,13 +106,14 @@ def load(module: str | Path, weights: str | Path, sha256: str | None = None) -> 
         )
     source = hashlib.sha256(_bytes(module)).hexdigest()
     stated = _executed(module)
-    dims, normalise, preprocessing = _stated(stated, module)
+    dims, normalise, window, preprocessing = _stated(stated, module)
     graph = _built(stated, module)
     _fill(graph, content, weights, module)
     size = getattr(stated, "SIZE", 64)
     probe = torch.full((1, 1) + (int(size),) * dims, -1000.0)
     width = _rows(graph, normalise, probe, module).shape[1]
-    return OwnNetwork(f"{module.stem} ({source[:12]})", digest, dims, width, preprocessing, graph, normalise, module)
+    name = f"{module.stem} ({source[:12]})"
+    return OwnNetwork(name, digest, dims, width, window, preprocessing, graph, normalise, module)
 
 
 def _bytes(path: Path) -> bytes:
@@ -132,8 +135,8 @@ def _executed(path: Path) -> ModuleType:
     return module
 
 
-def _stated(module: ModuleType, path: Path) -> tuple[int, Callable[[Tensor], Tensor], str]:
-    """Dims, the map from HU, and its description."""
+def _stated(module: ModuleType, path: Path) -> tuple[int, Callable[[Tensor], Tensor], tuple[float, float] | None, str]:
+    """Dims, the map from HU, the window where that is all, and a description."""
     window, normalise = getattr(module, "WINDOW", None), getattr(module, "normalise", None)
     names = {"DIMS": hasattr(module, "DIMS"), "build()": callable(getattr(module, "build", None))}
     names["WINDOW or normalise(images)"] = window is not None or callable(normalise)
@@ -146,13 +149,13 @@ def _stated(module: ModuleType, path: Path) -> tuple[int, Callable[[Tensor], Ten
         raise RecipeMismatch("the module states both WINDOW and normalise(images)", at=path, fix="one of them")
     if callable(normalise):
         told = (normalise.__doc__ or "").strip().partition("\n")[0]
-        return module.DIMS, normalise, f"normalise() of {path.name}" + (f": {told}" if told else "")
+        return module.DIMS, normalise, None, f"normalise() of {path.name}" + (f": {told}" if told else "")
     try:
         low, high = window  # type: ignore[misc]
         mapped = Window(float(low), float(high))
     except (TypeError, ValueError) as error:
         raise RecipeMismatch(f"WINDOW is (low, high) in HU, not {window!r}", at=path) from error
-    return module.DIMS, mapped.to_unit, f"HU {mapped.low:g}..{mapped.high:g} on -1..1, no resampling"
+    return module.DIMS, mapped.to_unit, (mapped.low, mapped.high), "clipped, on -1..1"
 
 
 def _built(module: ModuleType, path: Path) -> nn.Module:

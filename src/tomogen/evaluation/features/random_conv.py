@@ -80,9 +80,14 @@ class RandomConv:
         return 2 * (1 + sum(CHANNELS))
 
     @property
+    def range(self) -> tuple[float, float]:
+        """HU that are kept apart."""
+        return float(LOW), float(HIGH)
+
+    @property
     def preprocessing(self) -> str:
         """What is done to HU first."""
-        return f"HU clipped to {LOW}..{HIGH}, rounded to whole HU, no resampling"
+        return "clipped, rounded to whole HU"
 
     @cached_property
     def weights(self) -> tuple[NDArray[np.int16], ...]:
