@@ -364,6 +364,33 @@ def test_a_run_is_reported_with_the_scores_it_has(tmp_path: Path) -> None:
     assert "Loss terms over training steps" in page.text
 
 
+def test_a_report_of_a_run_shows_all_that_its_evaluation_drew(tmp_path: Path) -> None:
+    run = tiny.trained(tmp_path, "run").run
+    found, evidence = rich()
+    typed = ["tomogen evaluate run /home/jane/run cases"]
+    before = written(found, run / "report", evidence, run=Run.open(run), commands=typed)
+    found.write(run / "report" / "scores.json")
+    for out in (None, tmp_path / "other"):
+        after = Page(report(run, out, overwrite=True))
+        assert {image["src"] for image in before.all("img")} <= {image["src"] for image in after.all("img")}
+        assert all(heading in after.text for heading in ("HU histograms", "Inter-slice coherence", "Case case-0"))
+        assert "$ tomogen evaluate run run cases" in after.text
+    assert "jane" not in (run / "report" / "figures.json").read_text(encoding="utf-8")
+
+
+def test_figures_of_other_scores_are_not_shown_and_damaged_ones_are_refused(tmp_path: Path) -> None:
+    run = tiny.trained(tmp_path, "run").run
+    found, evidence = rich()
+    written(found, run / "report", evidence, run=Run.open(run))
+    replace(found, notes=("evaluated again",)).write(run / "report" / "scores.json")
+    assert "HU histograms" not in Page(report(run, overwrite=True)).text
+    for damaged in (b"", b"[]", b'{"scores": "x", "sections": [], "schema": 2}', b"\xff"):
+        (run / "report" / "figures.json").write_bytes(damaged)
+        with pytest.raises(DataInvalid, match="figures") as refused:
+            report(run, overwrite=True)
+        assert refused.value.fix
+
+
 def test_scores_of_earlier_weights_are_said_to_be_so(tmp_path: Path) -> None:
     run = tiny.trained(tmp_path, "run").run
     for scored, told in ((Run.open(run).identifier, False), ("0123456789abcdef", True)):

@@ -327,8 +327,8 @@ def test_what_metrics_look_at_together_is_said_once() -> None:
 def test_footnotes_keep_unlike_definitions_apart(data: st.DataObject) -> None:
     kinds = {
         "range": [None, (-1024, 3000)], "mask": ["none", "body"], "axis": ["3d", "axial", "coronal"],
-        "n": [(4,), (9, 9)], "reduction": ["", "mean", "mean; interval: x"], "parameters": [{}, {"k": 5}, {"k": 5, "sigma": 1.5}],
-        "departs": ["", "the peak"],
+        "n": [(4,), (9, 9)], "reduction": ["", "mean", "mean; interval: x"],
+        "parameters": [{}, {"k": 5}, {"k": 5, "sigma": 1.5}], "departs": ["", "the peak"],
     }  # fmt: skip
     drawn = data.draw(st.lists(st.fixed_dictionaries({name: st.sampled_from(of) for name, of in kinds.items()})))
     definitions = [replace(PSNR, **fields) for fields in drawn]

@@ -10,8 +10,9 @@ from tomogen.evaluation.scores import Scores
 from tomogen.progress import Progress, silent
 from tomogen.reporting import montage
 from tomogen.reporting.document import publish
+from tomogen.reporting.kept import Kept
 from tomogen.reporting.parts import Figure, Section
-from tomogen.reporting.scores_page import PAGE, SCORES, cautions, score_facts, score_sections
+from tomogen.reporting.scores_page import PAGE, SCORES, cautions, drawn_sections, score_facts, score_sections
 from tomogen.reporting.training import file_picture, training_sections
 from tomogen.reporting.words import shareable
 from tomogen.run import Run
@@ -31,28 +32,30 @@ def report(
     """Write `index.html` into `out` (by default the run's `report` folder) and return its path.
 
     `data` is the prepared folder, for real cases beside the made ones; `samples` a folder that `sample` wrote NIfTI
-    or pictures into; `commands` what was typed to get here. The scores of the run are shown where it has been
-    evaluated.
+    or pictures into; `commands` what was typed to get here. Where the run has been evaluated, the scores and all that
+    the evaluation drew are shown as well.
 
     Raises:
         UsageFault: the page is there already and `overwrite` is not given.
         InputMissing: there is no run.
-        DataInvalid: the run's scores are damaged, or hold unlike definitions in one row.
+        DataInvalid: the run's scores or their figures are damaged, or hold unlike definitions in one row.
     """
     opened = Run.open(run)
     folder = Path(out) if out is not None else opened.report
     page = folder / PAGE
     if page.exists() and not overwrite:
         raise UsageFault("the report is there already", at=page, fix="--overwrite, or another folder")
-    scores = Scores.read(found) if (found := opened.report / SCORES).is_file() else None
+    found = opened.report / SCORES
+    scores = Scores.read(found) if found.is_file() else None
+    kept = Kept.read(opened.report, found.read_text(encoding="utf-8")) if scores is not None else None
     sections: list[Section] = []
     for done, (what, make) in enumerate(
         (
             ("facts", functools.partial(_facts, opened)),
             ("pictures", functools.partial(_made, data, samples)),
-            ("scores", functools.partial(_scores, scores)),
+            ("scores", functools.partial(_scores, scores, kept)),
             ("training", functools.partial(training_sections, opened)),
-            ("commands", functools.partial(_how, opened, commands)),
+            ("commands", functools.partial(_how, opened, commands or (kept.commands if kept is not None else ()))),
         )
     ):
         progress(done, 5, what)
@@ -78,10 +81,11 @@ def _outdated(run: Run, scores: Scores) -> list[str]:
     return [f"The scores are of earlier weights, {scored}; the run has {run.identifier} now. Evaluate it again."]
 
 
-def _scores(scores: Scores | None) -> list[Section]:
+def _scores(scores: Scores | None, kept: Kept | None) -> list[Section]:
     if scores is None:
         return []
-    return [*score_sections(scores, Evidence()), Section("What was scored, and with what", facts=score_facts(scores))]
+    drawn = kept.sections if kept is not None else drawn_sections(scores, Evidence())
+    return [*score_sections(scores, drawn), Section("What was scored, and with what", facts=score_facts(scores))]
 
 
 def _made(data: str | Path | None, samples: str | Path | None) -> list[Section]:
@@ -99,7 +103,7 @@ def _made(data: str | Path | None, samples: str | Path | None) -> list[Section]:
             figures.append(Figure.of(file_picture(path, caption), caption))
         for path in sorted(folder.glob("grid.png")):
             figures.append(Figure.of(file_picture(path, "Samples in a grid"), "Samples."))
-    return [Section("Scans", figures=figures)] if figures else []
+    return [Section("Cases and samples", figures=figures)] if figures else []
 
 
 def _facts(run: Run) -> list[Section]:

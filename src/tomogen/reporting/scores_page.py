@@ -10,6 +10,7 @@ from tomogen.evaluation.scores import Row, Scores
 from tomogen.evaluation.words import title as named
 from tomogen.reporting import montage, plots, tables
 from tomogen.reporting.document import publish
+from tomogen.reporting.kept import Kept, digest
 from tomogen.reporting.parts import Figure, Section
 from tomogen.reporting.training import training_sections
 from tomogen.reporting.words import shareable
@@ -48,12 +49,17 @@ def scores_page(
 ) -> Path:
     """Write `index.html` about the scores into the folder `out` and return its path; one that is there is replaced.
 
-    `commands` are what makes the scores again; a `run` adds its training. Absolute paths are cut to their last names.
+    `commands` are what makes the scores again; a `run` adds its training, and `figures.json` for its later pages.
+    Absolute paths are cut to their last names.
 
     Raises:
         DataInvalid: scores of unlike definitions stand in one row; nothing is written.
     """
-    sections = [*score_sections(scores, evidence), *(training_sections(run) if run is not None else ())]
+    drawn = drawn_sections(scores, evidence)
+    sections = [*score_sections(scores, drawn), *(training_sections(run) if run is not None else ())]
+    if run is not None:
+        told = [shareable(command) for command in commands]
+        Kept(digest(scores.to_json()), drawn, told).write(Path(out))
     facts = score_facts(scores)
     sections.append(_again([fact for fact in facts if not _brief(*fact)], commands))
     return publish(
@@ -71,13 +77,22 @@ def cautions(scores: Scores) -> list[str]:
     return [*map(shareable, scores.notes), *scores.unbeaten()]
 
 
-def score_sections(scores: Scores, evidence: Evidence) -> list[Section]:
-    """Tables of all scores, then what the evidence shows.
+def score_sections(scores: Scores, drawn: Sequence[Section]) -> list[Section]:
+    """Tables of all scores, among them what was drawn.
 
     Raises:
         DataInvalid: scores of unlike definitions stand in one row.
     """
-    return [*_tables(scores), *_scans(evidence), *_distributions(scores, evidence), *_conventions(scores)]
+    return [*_tables(scores), *drawn, *_conventions(scores)]
+
+
+def drawn_sections(scores: Scores, evidence: Evidence) -> list[Section]:
+    """What the evidence shows, and the scores of single cases.
+
+    Raises:
+        DataInvalid: scores of unlike definitions stand in one row.
+    """
+    return [*_scans(evidence), *_distributions(scores, evidence)]
 
 
 def _tables(scores: Scores) -> list[Section]:
