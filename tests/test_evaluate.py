@@ -93,8 +93,61 @@ def test_a_structure_has_its_contrast_and_its_own_error(folders: Path, tmp_path:
     )
     made = {score.definition.metric: score for score in found.scores.subjects["made"]}
     assert made["bias/structure"].value == pytest.approx(10, abs=3)
-    assert made["bias/structure"].definition.mask == "structure: bone"
+    assert made["bias/structure"].definition.mask.startswith("structure: bone, SHA-256 ")
     assert made["cnr/truth"].value > made["cnr/made"].value > 0
+
+
+def test_masks_of_one_name_make_other_definitions(folders: Path, tmp_path: Path) -> None:
+    found = []
+    for low in (-900, -500):
+        marks = {f"p{n}": Volume((chest(n).hu > low).astype(np.int16), chest(n).affine) for n in range(3)}
+        mask = write(marks, tmp_path / str(low) / "m")
+        scores = tomogen.evaluate.pairs(folders / "truth", folders / "made", mask=mask, conventions="standard").scores
+        scores.table()
+        found.append(scores.get("made", "mae"))
+    with pytest.raises(DataInvalid, match=r"mask: given: m, SHA-256 .* against given: m, SHA-256"):
+        found[0].compare(found[1])
+
+
+def test_the_same_scans_enter_for_every_subject(folders: Path, tmp_path: Path) -> None:
+    bone = {f"p{n}": (chest(n).hu > 400).astype(np.int16) for n in range(3)}
+    marks = write({name: Volume(hu, chest(int(name[1])).affine) for name, hu in bone.items()}, tmp_path / "bone")
+    even = {f"p{n}": chest(n, noise=20) for n in range(3)}
+    even["p0"].hu[:, 7:] = np.where(bone["p0"] > 0, 600, 40)[:, 7:]  # nothing changes around the bone
+    made = write(even, tmp_path / "made")
+    scores = tomogen.evaluate.pairs(folders / "truth", made, structure=marks, conventions="standard").scores
+    rows = {row.metric: row for row in scores.table()}
+    score, floor = (rows["cnr/made"].scores[name] for name in ("made", "floor: blurred truth"))
+    assert score is not None
+    assert floor is not None
+    assert score.definition.n == floor.definition.n == (2,)
+    assert np.isnan(score.cases["p0"])
+    assert floor.value == pytest.approx((floor.cases["p1"] + floor.cases["p2"]) / 2)
+    assert score.note == "1 of 3 scans have no value"
+    assert floor.note == "1 of 3 scans left out, where other subjects have no value"
+    assert rows["mae"].definition.n == (3,)
+
+
+def test_an_interval_keeps_to_what_the_metric_can_be(folders: Path, tmp_path: Path) -> None:
+    made = write({"p0": chest(0, noise=1), "p1": chest(1, noise=1), "p2": chest(2, noise=300)}, tmp_path / "made")
+    scores = tomogen.evaluate.pairs(folders / "truth", made, conventions="standard").scores
+    for metric, low, high in (("mae", 0, np.inf), ("rmse", 0, np.inf), ("nmse", 0, np.inf), ("ssim", -1, 1)):
+        score = scores.get("made", metric)
+        assert score.interval is not None
+        assert low <= score.interval[0] <= score.value <= score.interval[1] <= high
+
+
+def test_training_scans_are_told_and_truths_among_them_too(folders: Path, tmp_path: Path) -> None:
+    ways = [folders / "train", write({"a": chest(1), "b": chest(30)}, tmp_path / "leaky")]
+    clean, leaky = (
+        tomogen.evaluate.pairs(folders / "truth", folders / "made", train=way, conventions="standard").scores
+        for way in ways
+    )
+    assert clean.facts["train"].startswith("train: 6 scans of 6 patients")
+    assert "truth's grid" in clean.facts["train"]
+    assert not any("training" in note for note in clean.notes)
+    assert any("1 of 3 truths lie among the training scans (p1)" in note for note in leaky.notes)
+    assert any("3 scans name no patient" in note for note in clean.notes)
 
 
 def test_every_convention_is_told_beside_the_standard(folders: Path) -> None:
@@ -158,8 +211,11 @@ def bad_pairs(folders: Path, place: Path) -> dict[str, tuple[tuple[object, ...],
     one = truth / "p0.nii.gz"
     shifted = Volume(chest(0).hu, affine_of((3.0, 2.0, 2.0), (40, 0, 0)))
     write({"p0": shifted}, place / "shifted")
+    write({"p0": Volume(chest(0).hu, affine_of((3.0, 2.0, 2.0), (5000, 0, 0)))}, place / "away")
     write({"p0": chest(0).crop((0, 0, 0), (16, 20, 20))}, place / "narrow")
     write({"p0": chest(0), "p1": chest(1)}, place / "two")
+    air = {f"p{n}": Volume((chest(n).hu < -900).astype(np.int16), chest(n).affine) for n in (0, 1)}
+    write(air, place / "marks")
     (place / "empty").mkdir()
     nan = chest(0).hu.astype(np.float32)
     nan[3, 4, 5] = np.nan
@@ -174,12 +230,15 @@ def bad_pairs(folders: Path, place: Path) -> dict[str, tuple[tuple[object, ...],
         "nan": ((one, place / "nan"), 4, "NaN"),
         "constant": ((one, place / "constant"), 4, "every voxel is 7"),
         "convention": ((truth, made, "--conventions", "synthrad2024"), 2, "no such convention 'synthrad2024'"),
-        "mask": ((truth, made, "--mask", place / "two"), 3, "no mask for p2"),
+        "mask": ((truth, made, "--mask", place / "marks"), 3, "no mask for p2"),
+        "scan": ((truth, made, "--mask", truth), 4, "the mask holds values down to -10"),
+        "apart": ((one, place / "away", "--resample"), 4, "share no voxel"),
     }
 
 
 @pytest.mark.parametrize(
-    "what", ["absent", "empty", "shape", "affine", "unpaired", "nan", "constant", "convention", "mask"]
+    "what",
+    ["absent", "empty", "shape", "affine", "unpaired", "nan", "constant", "convention", "mask", "scan", "apart"],
 )
 def test_bad_pairs_are_told_in_three_lines(
     folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
@@ -196,8 +255,32 @@ def test_another_grid_is_resampled_on_request_and_that_is_recorded(folders: Path
     whole = chest(0)
     inner = write({"p0": whole.crop((2, 3, 4), (12, 14, 16))}, tmp_path / "inner")
     found = tomogen.evaluate.pairs(inner, folders / "truth" / "p0.nii.gz", resample=True, conventions="standard")
-    assert found.scores.get("made", "mae").value == 0
+    score = found.scores.get("made", "mae")
+    assert score.value == 0
     assert any("resampled" in note for note in found.scores.notes)
+    straight = tomogen.evaluate.pairs(inner, inner, resample=True, conventions="standard").scores.get("made", "mae")
+    assert straight.definition.preprocessing == ""
+    with pytest.raises(DataInvalid, match=r"preprocessing: scans of another grid resampled .* against none"):
+        score.compare(straight)
+
+
+def test_voxels_that_a_made_scan_does_not_reach_are_not_scored(folders: Path, tmp_path: Path) -> None:
+    made = write({f"p{n}": chest(n, shift=10).crop((0, 0, 3), (16, 20, 21)) for n in range(3)}, tmp_path / "narrow")
+    bone = {f"p{n}": Volume((chest(n).hu > 400).astype(np.int16), chest(n).affine) for n in range(3)}
+    found = tomogen.evaluate.pairs(
+        folders / "truth",
+        made,
+        input=folders / "input",
+        train=folders / "train",
+        mask="body",
+        structure=write(bone, tmp_path / "bone"),
+        resample=True,
+    )
+    assert found.scores.get("made", "mae").value == pytest.approx(10, abs=1e-9)
+    assert found.scores.get("made", "mae_no_mask", "synthrad2023").value == pytest.approx(10, abs=0.1)
+    assert found.scores.get("made", "bias/structure").value == pytest.approx(10, abs=1e-9)
+    assert sum("it reaches 88 % of the truth's voxels" in note for note in found.scores.notes) == 3
+    found.scores.table()
 
 
 def test_the_page_tells_the_command_as_it_was_typed(

@@ -12,9 +12,9 @@ import tomogen
 from tomogen import formats
 from tomogen.errors import DataInvalid, InputMissing, Reason
 from tomogen.evaluation.floors import MeanScan, blurred
-from tomogen.evaluation.gather import Source, gather
-from tomogen.evaluation.grids import difference, on_grid
-from tomogen.evaluation.marks import marked
+from tomogen.evaluation.gather import Source, gather, guessed
+from tomogen.evaluation.grids import difference, on_grid, size
+from tomogen.evaluation.marks import Marks, marked
 from tomogen.formats import DEFAULT
 from tomogen.volume import Volume, affine_of
 
@@ -32,8 +32,9 @@ def test_a_scan_turned_and_flipped_lies_on_its_own_grid_again(order: list[int], 
     truth = scan()
     pairs = [("SI", 0), ("PA", 1), ("LR", 2)]
     letters = "".join(pairs[axis][0][int(flips[axis])] for axis in order)
-    turned, word = on_grid(truth, truth.reorient(letters), resampled=False)
-    assert word == ""
+    turned, covered, moved = on_grid(truth, truth.reorient(letters), resampled=False)
+    assert moved == ""
+    assert size(covered) == truth.shape
     np.testing.assert_array_equal(turned.hu, truth.hu)
 
 
@@ -60,18 +61,50 @@ def test_a_shifted_scan_is_resampled_to_where_it_was() -> None:
     z, y, x = np.mgrid[:20, :24, :28]
     ramp = Volume((10 * z + 5 * y - 3 * x).astype(np.int16), affine_of((2, 1, 1)))
     inner = ramp.crop((3, 4, 5), (10, 12, 14))
-    placed, word = on_grid(inner, ramp, resampled=True)
-    assert "10 x 12 x 14 voxels against 20 x 24 x 28" in word
+    placed, covered, moved = on_grid(inner, ramp, resampled=True)
+    assert "10 x 12 x 14 voxels against 20 x 24 x 28" in moved
+    assert size(covered) == inner.shape
     np.testing.assert_array_equal(placed.hu, inner.hu)
     np.testing.assert_array_equal(placed.affine, inner.affine)
 
 
-def test_grids_at_an_angle_are_not_guessed() -> None:
+@settings(max_examples=30, deadline=None)
+@given(start=st.tuples(*[st.integers(-4, 11)] * 3), step=st.sampled_from([0.5, 1.0, 2.0]))
+def test_what_a_resampled_scan_reaches_is_what_it_holds(start: tuple[int, ...], step: float) -> None:
+    truth = Volume(np.zeros((8, 9, 10), np.int16), affine_of((1, 1, 1)))
+    made = Volume(np.full((7, 7, 7), 100, np.int16), affine_of((step, step, step), (start[2], start[1], start[0])))
+    made.hu[3, 3, 3] = 101
+    index = [(np.arange(count) - first) / step for count, first in zip(truth.shape, start, strict=True)]
+    d, h, w = ((along >= -0.5) & (along <= 6.5) for along in index)
+    expected = d[:, None, None] & h[:, None] & w
+    if not expected.any():
+        with pytest.raises(DataInvalid, match="share no voxel"):
+            on_grid(truth, made, resampled=True)
+        return
+    placed, covered, _ = on_grid(truth, made, resampled=True)
+    reached = np.zeros(truth.shape, bool)
+    reached[covered] = True
+    np.testing.assert_array_equal(reached, expected)
+    np.testing.assert_array_equal(placed.hu > -1024, expected)
+
+
+def test_scans_that_share_no_voxel_are_refused() -> None:
+    truth = scan()
+    far = Volume(truth.hu, affine_of(truth.spacing, (4970, 12, 400)))
+    with pytest.raises(DataInvalid, match="share no voxel") as caught:
+        on_grid(truth, far, resampled=True, at="made.nii")
+    assert caught.value.reason is Reason.UNPAIRED
+
+
+@pytest.mark.parametrize("resampled", [False, True])
+def test_grids_at_an_angle_are_to_be_registered(resampled: bool) -> None:
     truth = scan()
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(0.1), -np.sin(0.1)], [np.sin(0.1), np.cos(0.1)]]
-    with pytest.raises(DataInvalid, match=r"5\.7 degrees"):
-        on_grid(truth, Volume(truth.hu, turn @ truth.affine), resampled=True)
+    for tilted in (Volume(truth.hu, turn @ truth.affine), Volume(truth.hu[1:], turn @ truth.affine)):
+        with pytest.raises(DataInvalid, match=r"angle of 5\.7 degrees") as caught:
+            on_grid(truth, tilted, resampled=resampled)
+        assert caught.value.fix == "register them first"
 
 
 def test_scans_are_named_by_their_place_and_patients_by_nobody(tmp_path: Path) -> None:
@@ -105,6 +138,28 @@ def test_a_csv_joins_scans_of_one_patient(tmp_path: Path) -> None:
     assert set(found.values()) == {"patient-0001", "patient-0002"}
 
 
+def test_a_csv_that_names_none_of_the_scans_is_refused(tmp_path: Path) -> None:
+    formats.write(scan(), tmp_path / "scans" / "one.nii")
+    (tmp_path / "who.csv").write_text("path,patient\nzero.nii,A\nnought.nii,B\n")
+    with pytest.raises(DataInvalid, match=r"no line of the CSV .*line 2 names .*zero\.nii") as caught:
+        gather(tmp_path / "scans", patients=tmp_path / "who.csv")
+    assert str(tmp_path / "who.csv") == caught.value.at
+
+
+def test_patients_that_nobody_names_are_told(tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        formats.write(scan(seed=len(name) + ord(name[0])), tmp_path / "scans" / f"{name}.nii")
+    (sentence,) = guessed(gather(tmp_path / "scans"))
+    assert sentence.startswith("3 scans name no patient")
+    assert "--patients" in sentence
+    (tmp_path / "who.csv").write_text("path,patient\none.nii,A\nthree.nii,A\n")
+    (sentence,) = guessed(gather(tmp_path / "scans", patients=tmp_path / "who.csv"))
+    assert sentence.startswith("1 scan names no patient")
+    (tmp_path / "who.csv").write_text("path,patient\n.,A\n")
+    assert guessed(gather(tmp_path / "scans", patients=tmp_path / "who.csv")) == []
+    assert guessed(gather(tmp_path / "scans" / "one.nii")) == []
+
+
 def test_prepared_cases_are_gathered_by_split(tmp_path: Path) -> None:
     tiny.cases(tmp_path / "cases", count=3)
     assert len(gather(tmp_path / "cases")) == len(gather(tmp_path / "cases", split="train")) == 3
@@ -135,6 +190,51 @@ def test_a_mask_marks_the_voxels_of_its_scan(tmp_path: Path) -> None:
         marked(tmp_path / "masks", "case", scan((6, 8, 9)), DEFAULT)
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (scan().hu, "values down to -"),
+        (np.abs(scan().hu), "different values; labels are whole numbers"),
+        (np.linspace(0, 1, 480, dtype=np.float32).reshape(6, 8, 10), "not whole"),
+        (np.zeros((6, 8, 10), np.int16), "marks no voxel"),
+    ],
+)
+def test_what_is_no_mask_is_refused(values: np.ndarray, words: str, tmp_path: Path) -> None:
+    formats.write(Volume(values, scan().affine), tmp_path / "t.nii.gz")
+    with pytest.raises(DataInvalid, match=words) as caught:
+        marked(tmp_path / "t.nii.gz", "case", scan(), DEFAULT)
+    assert "mask" in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".nrrd"])
+def test_a_mask_of_all_voxels_is_one(ending: str, tmp_path: Path) -> None:
+    formats.write(Volume(np.ones((6, 8, 10), np.int16), scan().affine), tmp_path / f"all{ending}")
+    assert marked(tmp_path / f"all{ending}", "case", scan(), DEFAULT).all()
+    with pytest.raises(DataInvalid, match="another grid"):
+        marked(tmp_path / f"all{ending}", "case", scan((6, 8, 9)), DEFAULT)
+
+
+def test_a_misspelt_body_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputMissing, match="did you mean body"):
+        marked("bdy", "case", scan(), DEFAULT)
+
+
+def test_masks_of_one_name_are_told_apart_by_what_they_mark(tmp_path: Path) -> None:
+    truth, names = scan(), []
+    for number, low in enumerate((500, 500, 800)):
+        marks = [Volume((scan(seed=seed).hu > low).astype(np.int16), truth.affine) for seed in (0, 1)]
+        folder = tmp_path / str(number) / "m"
+        for name, mark in zip("ab", marks, strict=True):
+            formats.write(mark, folder / f"{name}.nii.gz")
+        seen = Marks(folder, None, DEFAULT)
+        for name in "ab":
+            assert seen.counting(truth, name, (slice(0, 6), slice(0, 8), slice(2, 10))).shape == (6, 8, 8)
+        assert seen.structure(truth, "a", (slice(0, 6), slice(0, 8), slice(0, 10))) is None
+        names.append(seen.names()[seen.counted])
+    assert all(name.startswith("given: m, SHA-256 ") for name in names)
+    assert names[0] == names[1] != names[2]
+
+
 def test_the_blurred_truth_keeps_its_mean_and_loses_its_edges() -> None:
     truth = scan().hu
     soft = blurred(truth)
@@ -152,3 +252,16 @@ def test_the_mean_scan_lies_centre_on_centre() -> None:
     assert mean.shape == truth.shape
     assert mean[0, 0, 0] == -50
     assert mean[3, 4, 5] == 50
+    assert not MeanScan([Source("1", "p", lambda: one)]).holds(one)
+
+
+def test_the_mean_scan_is_of_those_that_reach_a_voxel_and_knows_them_again() -> None:
+    truth = scan()
+    narrow = Volume(np.full((6, 8, 6), 100, np.int16), truth.affine)
+    wide = Volume(np.full((6, 8, 8), 300, np.int16), truth.affine)
+    mean = MeanScan([Source("1", "p", lambda: narrow), Source("2", "q", lambda: wide)])
+    found = mean.on(truth)
+    assert found[0, 0].tolist() == [-1024, 300, 200, 200, 200, 200, 200, 200, 300, -1024]
+    assert mean.holds(wide.reorient("IAR"))
+    assert not mean.holds(truth)
+    assert "2 scans of 2 patients" in mean.told

@@ -20,13 +20,13 @@ class Definition:
     range: tuple[float, float] | None = None
     """HU that values are clipped to, or that the data range is taken from; None: HU as they are."""
     mask: str = "none"
-    """Voxels that count: `none` (all), `body`, `given: NAME` or `structure: NAME` after the label files."""
+    """Voxels that count: `none` (all), `body`, or label files, as `given: NAME` or `structure: NAME` and a hash."""
     axis: str = "3d"
     """`3d`, or the planes that slices are cut along: `axial`, `coronal`, `sagittal`."""
     reduction: str = ""
     """How voxels, slices, scans and patients become one number."""
     n: tuple[int, ...] = ()
-    """Scans scored; of two sets, real and made."""
+    """Scans that entered; of two sets, real and made."""
     features: str = ""
     """The feature network: name and SHA-256 of its weights."""
     preprocessing: str = ""

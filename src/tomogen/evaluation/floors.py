@@ -4,9 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tomogen.cases.work import digest
 from tomogen.errors import DataInvalid, Reason
 from tomogen.evaluation.gather import Source
 from tomogen.evaluation.grids import on_grid
+from tomogen.intensity import HU_FLOOR
 from tomogen.volume import Volume
 
 BLUR = 1.0
@@ -22,6 +24,8 @@ def blurred(truth: NDArray[np.int16 | np.float32]) -> NDArray[np.float32]:
 class MeanScan:
     """The mean of training scans, brought onto the grid of a truth centre on centre: a guess that sees no patient.
 
+    Each voxel is the mean of the scans that reach it; -1024 HU where none does.
+
     Raises:
         DataInvalid: there are none.
     """
@@ -32,16 +36,38 @@ class MeanScan:
         self.training = training
         self.of: tuple[tuple[int, ...], bytes] | None = None
         self.mean: NDArray[np.float32] | None = None
+        self.digests: set[str] = set()
+
+    @property
+    def told(self) -> str:
+        """What it is the mean of, in words."""
+        people = len({source.patient for source in self.training})
+        return (
+            f"{len(self.training)} scans of {people} patients, each brought onto the truth's grid centre on centre, "
+            "resampled where its voxels are others"
+        )
 
     def on(self, truth: Volume) -> NDArray[np.float32]:
         """Mean HU `(depth, height, width)` on the grid of `truth`."""
         key = (truth.shape, truth.affine.tobytes())
         if self.mean is None or self.of != key:
             total = np.zeros(truth.shape, dtype=np.float64)
+            count = np.zeros(truth.shape, dtype=np.int32)
+            first = not self.digests
             for source in self.training:
-                total += on_grid(truth, _centred(source.read(), truth), resampled=True)[0].hu
-            self.of, self.mean = key, (total / len(self.training)).astype(np.float32)
+                scan = source.read()
+                if first:
+                    self.digests.add(digest(scan))
+                placed = on_grid(truth, _centred(scan, truth), resampled=True, at=source.name)
+                total[placed.covered] += placed.scan.hu[placed.covered]
+                count[placed.covered] += 1
+            mean = np.where(count > 0, total / np.maximum(count, 1), HU_FLOOR)
+            self.of, self.mean = key, mean.astype(np.float32)
         return self.mean
+
+    def holds(self, scan: Volume) -> bool:
+        """Whether a scan is among those it is the mean of, voxel by voxel; known once `on` was asked."""
+        return digest(scan) in self.digests
 
 
 def _centred(scan: Volume, truth: Volume) -> Volume:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tomogen import formats
 from tomogen.cases.folder import CATALOG, CaseFolder
 from tomogen.cases.scan import Finding, scan
-from tomogen.cases.split import Named, group, owner, pseudonyms, read_patients
+from tomogen.cases.split import Owner, group, owner, pseudonyms, read_patients
 from tomogen.errors import DataInvalid, InputMissing, Reason
 from tomogen.formats import DEFAULT, ReadOptions
 from tomogen.progress import Progress, silent
@@ -24,6 +24,8 @@ class Source:
     patient: str
     """Pseudonym: two scans with the same one are of the same patient, as far as CSV and headers tell."""
     read: Callable[[], Volume]
+    named: bool = True
+    """Whether header, CSV or `prepare` say whose it is; else it counts as of a patient of its own."""
 
 
 def gather(
@@ -41,7 +43,7 @@ def gather(
     Raises:
         InputMissing: nothing is there.
         DataInvalid: nothing there is a CT; or some of it is one that cannot be used, since a score over the rest
-            would be another score.
+            would be another score; or no line of the CSV of patients names a scan that is there.
     """
     path = Path(path)
     if (path / CATALOG).is_file():
@@ -63,8 +65,32 @@ def gather(
         )
     named = [] if patients is None else read_patients(patients, [path])
     names = _names(path, usable)
-    found = zip(names, _patients(usable, names, named), usable, strict=True)
-    return sorted((Source(name, patient, finding.read) for name, patient, finding in found), key=lambda one: one.name)
+    owners = [
+        owner(finding.files, finding.patient, named, voxels=name) for finding, name in zip(usable, names, strict=True)
+    ]
+    if patients is not None and not any(one.lines for one in owners):
+        where = f"; line {named[0].line} names {_seen(named[0].path, path)}" if named else ""
+        raise DataInvalid(
+            f"no line of the CSV of patients names a scan in {path}{where}",
+            reason=Reason.UNPAIRED,
+            at=patients,
+            fix="paths as seen from the CSV's folder or from that of the scans, with their endings",
+        )
+    found = zip(names, _patients(owners), owners, usable, strict=True)
+    sources = [Source(name, patient, one.read, named=bool(who.names)) for name, patient, who, one in found]
+    return sorted(sources, key=lambda one: one.name)
+
+
+def guessed(sources: Sequence[Source]) -> list[str]:
+    """A sentence where nothing says whose scans are, and intervals rest on a guess."""
+    count = sum(not source.named for source in sources)
+    if count == 0 or len(sources) < 2:
+        return []
+    scans, each, name = ("scan", "it", "names") if count == 1 else ("scans", "each", "name")
+    return [
+        f"{count} {scans} {name} no patient, in header or CSV: {each} counts as a patient of its own; if some "
+        "scans are of one patient, say so with --patients, or intervals are too narrow"
+    ]
 
 
 def called(path: str | Path) -> str:
@@ -111,14 +137,17 @@ def _names(root: Path, findings: Sequence[Finding]) -> list[str]:
     return names
 
 
-def _patients(findings: Sequence[Finding], names: Sequence[str], named: Sequence[Named]) -> list[str]:
+def _patients(owners: Sequence[Owner]) -> list[str]:
     """A pseudonym for each: scans are of one patient if CSV or header say so, each of its own otherwise."""
-    owners = [
-        owner(finding.files, finding.patient, named, voxels=name) for finding, name in zip(findings, names, strict=True)
-    ]
     groups = group(owners)
-    called = [""] * len(findings)
+    called = [""] * len(owners)
     for pseudonym, members in zip(pseudonyms(len(groups)), groups, strict=True):
         for member in members:
             called[member] = pseudonym
     return called
+
+
+def _seen(place: Path, root: Path) -> str:
+    """A place as seen from the folder of the scans, if it lies there."""
+    folder = root.resolve()
+    return str(place.relative_to(folder)) if place.is_relative_to(folder) else str(place)

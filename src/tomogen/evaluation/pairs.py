@@ -1,31 +1,27 @@
 """Against truth: scans and what was made to be like them, scored case by case, with floors beside."""
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomogen import catalog
-from tomogen._version import __version__
-from tomogen.cases.steps import find_body
 from tomogen.errors import DataInvalid, Reason, UsageFault
-from tomogen.evaluation import interval
-from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.distances import histogram
 from tomogen.evaluation.evidence import SHOWN, Evidence, Shown
 from tomogen.evaluation.floors import MeanScan, blurred
-from tomogen.evaluation.gather import Source, called, gather
-from tomogen.evaluation.grids import on_grid
-from tomogen.evaluation.marks import marked
+from tomogen.evaluation.gather import Source, called, gather, guessed
+from tomogen.evaluation.grids import Box, cropped, on_grid, shared, size, whole
+from tomogen.evaluation.marks import Marks
 from tomogen.evaluation.metrics import cnr, error
 from tomogen.evaluation.pair import HU, Metric, Pair, Reading
-from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Scores
 from tomogen.evaluation.subjects import BLURRED, INPUT, MADE, MEAN
+from tomogen.evaluation.tally import Tally, scored
 from tomogen.formats import DEFAULT, ReadOptions
 from tomogen.progress import Progress, silent
 from tomogen.volume import Volume
@@ -51,36 +47,13 @@ class Asked:
 
 
 @dataclass
-class _Tally:
-    """The readings of one subject: by metric and convention, the definition and the value of each case."""
+class _Case:
+    """A truth on its own grid, and beside it, cut to the voxels that all have, what is scored."""
 
-    values: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
-    definitions: dict[tuple[str, str], Definition] = field(default_factory=dict)
-    unlike: dict[tuple[str, str], str] = field(default_factory=dict)
-
-    def add(self, case: str, readings: Iterable[Reading]) -> None:
-        for definition, value in readings:
-            key = (definition.convention, definition.metric)
-            known = self.definitions.setdefault(key, definition)
-            if differences := known.differences(definition):
-                self.unlike.setdefault(key, f"unlike from scan to scan: {'; '.join(differences)}")
-            self.values.setdefault(key, {})[case] = value
-
-    def scores(self, patients: Mapping[str, str]) -> list[Score]:
-        """One score for each metric: the mean over patients of the mean over a patient's scans."""
-        found = []
-        for key, values in self.values.items():
-            definition = replace(
-                self.definitions[key], n=(len(values),), versions={"tomogen": __version__, "numpy": np.__version__}
-            )
-            if key in self.unlike:
-                score = Score(
-                    value=float("nan"), interval=None, definition=definition, cases=values, note=self.unlike[key]
-                )
-            else:
-                score = _mean(values, patients, definition)
-            found.append(score)
-        return found
+    whole: Volume
+    box: Box
+    shown: Shown
+    notes: list[str]
 
 
 def score_pairs(
@@ -100,68 +73,103 @@ def score_pairs(
     if asked.source is not None:
         inputs = _matched(truths, gather(asked.source, options=asked.options), "input", asked.source)
     mean = None if asked.train is None else MeanScan(gather(asked.train, split="train", options=asked.options))
-    tallies: dict[str, _Tally] = {MADE: _Tally()}
-    notes: list[str] = []
+    marks = Marks(asked.mask, asked.structure, asked.options)
+    tallies: dict[str, Tally] = {MADE: Tally()}
+    notes = guessed(truths)
+    moved: list[str] = []
+    trained: list[str] = []
     shown: list[Shown] = []
     counts = {name: np.zeros(len(EDGES) - 1, dtype=np.int64) for name in ("truth", "made")}
     for number, one in enumerate(truths):
         progress(number, len(truths), one.name)
-        case, moved = _read(one, mades[number], inputs[number], resampled=asked.resample)
-        notes += moved
-        true = case.truth
-        mask, mask_name = _mask(true, one, asked)
+        case = _read(one, mades[number], inputs[number], resampled=asked.resample)
+        moved += case.notes
+        pair = Pair(
+            truth=case.shown.truth.hu, made=case.shown.made.hu, mask=marks.counting(case.whole, one.name, case.box),
+            mask_name=marks.counted, spacing=case.whole.spacing, case=one.name, patient=one.patient,
+        )  # fmt: skip
+        structure = marks.structure(case.whole, one.name, case.box)
         for name, hu in _subjects(case, mean).items():
-            pair = Pair(true.hu, hu, mask, mask_name, true.spacing, one.name, one.patient)
-            tally = tallies.setdefault(name, _Tally())
+            of_subject = replace(pair, made=hu)
+            tally = tallies.setdefault(name, Tally())
             for convention, metric in modules:
                 if name == MADE or convention == "standard":
-                    tally.add(one.name, metric.measure(pair))
-            if asked.structure is not None:
-                tally.add(one.name, _of_structure(pair, true, asked.structure, asked.options))
-        for name, hu in (("truth", true.hu), ("made", case.made.hu)):
+                    tally.add(one.name, metric.measure(of_subject))
+            if structure is not None:
+                tally.add(one.name, _of_structure(replace(of_subject, mask=structure, mask_name=marks.structured)))
+        if mean is not None and mean.holds(case.whole):
+            trained.append(one.name)
+        for name, hu in (("truth", case.shown.truth.hu), ("made", case.shown.made.hu)):
             counts[name] += histogram.counts(hu, width=BIN)
         if len(shown) < SHOWN:
-            shown.append(case)
+            shown.append(case.shown)
     progress(len(truths), len(truths), "scored")
+    if trained:
+        notes.append(
+            f"{len(trained)} of {len(truths)} truths lie among the training scans ({_few(trained)}): the mean of "
+            "training has seen them, and a method trained on them too"
+        )
     patients = {one.name: one.patient for one in truths}
     people = len(set(patients.values()))
     if people < 2:
         notes.append("one patient: no interval can be given; nothing here tells how the method does on others")
     facts = {
-        "truth": called(truth), "made": called(made), "scans": str(len(truths)),
-        "patients": str(people), "seconds": f"{time.monotonic() - began:.1f}",
+        "truth": called(truth), "made": called(made), "scans": str(len(truths)), "patients": str(people),
+        **({} if mean is None or asked.train is None else {"train": f"{called(asked.train)}: {mean.told}"}),
+        "seconds": f"{time.monotonic() - began:.1f}",
     }  # fmt: skip
     scores = Scores(
         kind="pairs",
-        subjects={name: tally.scores(patients) for name, tally in tallies.items()},
-        notes=notes,
+        subjects=scored(tallies, patients, marks.names(), _MOVED if moved else ""),
+        notes=[*notes, *moved],
         facts=facts,
     )
     return scores, Evidence(pairs=shown, edges=EDGES, histograms=counts)
 
 
-def _read(one: Source, made: Source, start: Source | None, *, resampled: bool) -> tuple[Shown, list[str]]:
-    """A truth, and on its grid what was made and what it was made from; a sentence for each that had to be moved."""
+_MOVED = "scans of another grid resampled onto the truth's, linearly along each axis; voxels beyond them left out"
+
+
+def _read(one: Source, made: Source, start: Source | None, *, resampled: bool) -> _Case:
+    """A truth, what was made and what it was made from, on its grid; a sentence for each that had to be moved."""
     truth = one.read()
-    notes = []
+    box, notes = whole(truth), []
+    placed: dict[str, Volume] = {}
+    for what, source in (("made scan", made), ("input", start)):
+        if source is None:
+            continue
+        found = on_grid(truth, source.read(), resampled=resampled, at=source.name)
+        placed[what], box = found.scan, shared(box, found.covered)
+        if found.moved:
+            share = _share(found.covered, truth)
+            left = "" if share == 1 else f"; it reaches {_percent(share)} of the truth's voxels, and these are scored"
+            notes.append(f"{one.name}: the {what} was {found.moved}{left}")
+    if 0 in size(box):
+        raise DataInvalid(
+            "no voxel is in truth, made scan and input alike", reason=Reason.UNPAIRED, at=one.name,
+            fix="register them first",
+        )  # fmt: skip
+    cut = {what: cropped(scan, box) for what, scan in placed.items()}
+    return _Case(truth, box, Shown(one.name, cropped(truth, box), cut["made scan"], cut.get("input")), notes)
 
-    def placed(source: Source, what: str) -> Volume:
-        scan, moved = on_grid(truth, source.read(), resampled=resampled, at=source.name)
-        if moved:
-            notes.append(f"{one.name}: the {what} was {moved}")
-        return scan
 
-    case = Shown(one.name, truth, placed(made, "made scan"), None if start is None else placed(start, "input"))
-    return case, notes
+def _share(box: Box, scan: Volume) -> float:
+    return math.prod(size(box)) / math.prod(scan.shape)
 
 
-def _subjects(case: Shown, mean: MeanScan | None) -> dict[str, HU]:
+def _percent(share: float) -> str:
+    """As `87 %`, never 100 of less than all."""
+    digits = 0 if 0.01 <= share <= 0.99 else 2
+    return f"{100 * min(share, 0.9999):.{digits}f} %"
+
+
+def _subjects(case: _Case, mean: MeanScan | None) -> dict[str, HU]:
     """What is scored against the truth of a case: what was made, and the floors."""
-    found: dict[str, HU] = {MADE: case.made.hu, BLURRED: blurred(case.truth.hu)}
-    if case.source is not None:
-        found[INPUT] = case.source.hu
+    found: dict[str, HU] = {MADE: case.shown.made.hu, BLURRED: blurred(case.shown.truth.hu)}
+    if case.shown.source is not None:
+        found[INPUT] = case.shown.source.hu
     if mean is not None:
-        found[MEAN] = mean.on(case.truth)
+        found[MEAN] = mean.on(case.whole)[case.box]
     return found
 
 
@@ -204,42 +212,9 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _mask(truth: Volume, one: Source, asked: Asked) -> tuple[NDArray[np.bool_] | None, str]:
-    """Voxels that count: all, the body of the truth, or what a file of the same grid marks."""
-    if asked.mask is None:
-        return None, "none"
-    if asked.mask == "body":
-        return _body(truth), "body"
-    return marked(asked.mask, one.name, truth, asked.options), f"given: {Path(asked.mask).name}"
-
-
-def _of_structure(pair: Pair, truth: Volume, path: str | Path, options: ReadOptions) -> Iterator[Reading]:
+def _of_structure(inside: Pair) -> Iterator[Reading]:
     """Contrast of a structure, and the errors in HU within it, as `METRIC/structure`."""
-    name = f"{cnr.STRUCTURE}{Path(path).name}"
-    inside = replace(pair, mask=marked(path, pair.case, truth, options), mask_name=name)
     yield from cnr.measure(inside)
     for definition, value in error.measure(inside):
         if "/" not in definition.metric:
             yield Reading(replace(definition, metric=f"{definition.metric}/structure"), value)
-
-
-def _body(truth: Volume) -> NDArray[np.bool_]:
-    """The patient's voxels, found on the house's orientation."""
-    upright = truth.reorient()
-    body = Volume(find_body(upright).astype(np.int16), upright.affine)
-    found: NDArray[np.bool_] = body.reorient(truth.orientation).hu > 0
-    return found
-
-
-def _mean(values: Mapping[str, float], patients: Mapping[str, str], definition: Definition) -> Score:
-    """The mean over patients of the mean over scans, of the values that are numbers."""
-    told = {case: value for case, value in values.items() if not np.isnan(value)}
-    note = "" if len(told) == len(values) else f"{len(values) - len(told)} of {len(values)} scans have no value"
-    if not told:
-        return Score(value=float("nan"), interval=None, definition=definition, cases=values, note=note)
-    by_patient: dict[str, list[float]] = {}
-    for case, value in told.items():
-        by_patient.setdefault(patients[case], []).append(value)
-    value = float(np.mean([np.mean(group) for group in by_patient.values()]))
-    between = interval.of_means(list(told.values()), [patients[case] for case in told])
-    return Score(value=value, interval=between, definition=definition, cases=values, note=note)
