@@ -406,8 +406,12 @@ def test_the_sentence_on_n_has_its_numbers(alike: Comparison) -> None:
     assert whole.interval is not None
     half = (whole.interval[1] - whole.interval[0]) / 2
     distance = made.value - floor.value
+    side = "above" if distance >= 0 else "below"
     first, second = sizes.telling(whole, made, floor, (-0.5, 1.25))
-    assert f"lie {distance:.2g} above the floor at equal n [-0.5, 1.2]; it cannot tell the made" in first
+    assert (
+        f"lie {abs(distance):.2g} {side} the floor at equal n, made less floor in [-0.5, 1.2]; it cannot tell the made"
+        in first
+    )
     assert f"with 24 real and 16 made, two models that differ by less than {2**0.5 * half:.2g} cannot" in second
     assert "cannot tell the made from the real" in next(sizes.telling(whole, made, floor, None))
     assert "nearer to real scans than other real ones" in next(sizes.telling(whole, floor, floor, (-2, -1)))

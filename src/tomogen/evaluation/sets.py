@@ -248,6 +248,8 @@ def _apart(one: SetMetric, pool: Pool, drawn: Sequence[Part]) -> tuple[float, fl
 
     Of that very difference, over the same parts: patients are left out of all of them at once, so what both numbers
     owe to the real scans that they are held against counts once.
+    Cautious: of 200 differences between two draws of one law at 16 and 30 patients none was told apart, the interval
+    about 1.4 times as wide as need be.
     """
 
     def above(real: Chosen, made: Chosen) -> float:

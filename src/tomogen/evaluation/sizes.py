@@ -51,12 +51,13 @@ def telling(score: Score, made: Score, floor: Score, apart: tuple[float, float] 
     if not math.isfinite(distance):
         return
     metric, unit = score.definition.metric, f" {score.definition.unit}" if score.definition.unit else ""
-    lies = f"{metric}: the made lie {distance:.2g}{unit} above the floor at equal n"
+    side = "above" if distance >= 0 else "below"
+    lies = f"{metric}: the made lie {abs(distance):.2g}{unit} {side} the floor at equal n"
     if apart is None:
         yield f"{lies}; too few patients to say how sure that is: it cannot tell the made from the real"
         return
     low, high = apart
-    lies += f" [{low:.2g}, {high:.2g}]"
+    lies += f", made less floor in [{low:.2g}, {high:.2g}]"
     if low <= 0 <= high:
         yield f"{lies}; it cannot tell the made from the real: take more scans"
     elif high < 0:
