@@ -20,7 +20,7 @@ from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.evidence import Evidence, Shown
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Scores
-from tomogen.evaluation.subjects import REAL
+from tomogen.evaluation.subjects import EQUAL, REAL
 from tomogen.evaluation.words import terms, title
 from tomogen.reporting import document, montage, plots, tables
 from tomogen.reporting.page import report
@@ -191,6 +191,34 @@ def test_real_scans_are_never_called_the_best(tmp_path: Path) -> None:
     assert "not an interval over patients" in page.text
     subjects = {"made": [score("coherence", 0.5)], REAL: [score("coherence", 0.01)]}
     assert scores(subjects).unbeaten() == []
+
+
+def test_a_table_of_sets_has_few_definitions_and_no_column_of_dashes(tmp_path: Path) -> None:
+    def of(ending: str, **words: object) -> list[Score]:
+        return [
+            score(f"{metric}/{plane}{ending}", axis=plane, parameters=own, reduction="a row a slice; mean", **words)
+            for plane in ("axial", "coronal", "sagittal")
+            for metric, own in (
+                ("fid", {}),
+                ("kid", {"kernel": "cubic"}),
+                ("precision", {"k": 4}),
+                ("recall", {"k": 4}),
+            )
+        ]
+
+    alike = score("diversity/ms_ssim", reduction="of every two")
+    made = [*of("", n=(9, 9)), *of(EQUAL, n=(4, 4)), alike]
+    subjects = {"made": made, REAL: [*of(EQUAL, n=(4, 4)), alike], "floor: untrained model": of("", n=(9, 9))}
+    found = scores(subjects, kind="run")
+    table = tables.parts_table(tables.part_rows(found), "")
+    assert table.shared == "standard; HU as they are; all voxels; a row a slice; mean; n = 9 real, 9 made"
+    assert table.footnotes == [
+        ("A", "axial slices"), ("B", "coronal slices"), ("C", "sagittal slices"), ("1", "kernel cubic"), ("2", "k 4"),
+    ]  # fmt: skip
+    assert [list(line.footnotes) for line in table.groups[2].lines] == [["A", "2"], ["B", "2"], ["C", "2"]]
+    page = written(found, tmp_path)
+    assert not any(word.strip() == "–" for word in page.words)
+    assert "Made and real, each by itself" in page.text
 
 
 def test_a_floor_that_is_not_beaten_is_said_first(tmp_path: Path) -> None:

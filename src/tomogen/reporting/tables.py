@@ -132,7 +132,7 @@ def _table(groups: Sequence[tuple[str, Sequence[Row]]], caption: str, named: Cal
             cells = [_cell(row.scores[name], name in best, notes) for name in subjects]
             lines.append(Line(named(row), _sense(row), cells, footnotes.marks[terms(row.definition)]))
         told.append(Group(lines, head))
-    words = [(mark, _capital(_HASH.sub(r"\1…", text))) for mark, text in footnotes.words]
+    words = [(mark, _HASH.sub(r"\1…", text)) for mark, text in footnotes.words]
     return Table(
         caption, subjects, told, shared=_HASH.sub(r"\1…", footnotes.shared), footnotes=words,
         notes=[(mark, note) for note, mark in notes.items()],
