@@ -74,8 +74,7 @@ def score_pairs(
         inputs = _matched(truths, gather(asked.source, options=asked.options), "input", asked.source)
     mean = None if asked.train is None else MeanScan(gather(asked.train, split="train", options=asked.options))
     marks = Marks(asked.mask, asked.structure, asked.options)
-    tallies: dict[str, Tally] = {MADE: Tally()}
-    notes = guessed(truths)
+    tallies: dict[str, Tally] = {}
     moved: list[str] = []
     trained: list[str] = []
     shown: list[Shown] = []
@@ -84,19 +83,8 @@ def score_pairs(
         progress(number, len(truths), one.name)
         case = _read(one, mades[number], inputs[number], resampled=asked.resample)
         moved += case.notes
-        pair = Pair(
-            truth=case.shown.truth.hu, made=case.shown.made.hu, mask=marks.counting(case.whole, one.name, case.box),
-            mask_name=marks.counted, spacing=case.whole.spacing, case=one.name, patient=one.patient,
-        )  # fmt: skip
-        structure = marks.structure(case.whole, one.name, case.box)
-        for name, hu in _subjects(case, mean).items():
-            of_subject = replace(pair, made=hu)
-            tally = tallies.setdefault(name, Tally())
-            for convention, metric in modules:
-                if name == MADE or convention == "standard":
-                    tally.add(one.name, metric.measure(of_subject))
-            if structure is not None:
-                tally.add(one.name, _of_structure(replace(of_subject, mask=structure, mask_name=marks.structured)))
+        for name, readings in _readings(case, mean, marks, modules):
+            tallies.setdefault(name, Tally()).add(one.name, readings)
         if mean is not None and mean.holds(case.whole):
             trained.append(one.name)
         for name, hu in (("truth", case.shown.truth.hu), ("made", case.shown.made.hu)):
@@ -104,15 +92,8 @@ def score_pairs(
         if len(shown) < SHOWN:
             shown.append(case.shown)
     progress(len(truths), len(truths), "scored")
-    if trained:
-        notes.append(
-            f"{len(trained)} of {len(truths)} truths lie among the training scans ({_few(trained)}): the mean of "
-            "training has seen them, and a method trained on them too"
-        )
     patients = {one.name: one.patient for one in truths}
     people = len(set(patients.values()))
-    if people < 2:
-        notes.append("one patient: no interval can be given; nothing here tells how the method does on others")
     facts = {
         "truth": called(truth), "made": called(made), "scans": str(len(truths)), "patients": str(people),
         **({} if mean is None or asked.train is None else {"train": f"{called(asked.train)}: {mean.told}"}),
@@ -121,10 +102,21 @@ def score_pairs(
     scores = Scores(
         kind="pairs",
         subjects=scored(tallies, patients, marks.names(), _MOVED if moved else ""),
-        notes=[*notes, *moved],
+        notes=[*guessed(truths), *_cautions(len(truths), people, trained), *moved],
         facts=facts,
     )
     return scores, Evidence(pairs=shown, edges=EDGES, histograms=counts)
+
+
+def _cautions(scans: int, people: int, trained: Sequence[str]) -> Iterator[str]:
+    """What the reader must know of the scans."""
+    if trained:
+        yield (
+            f"{len(trained)} of {scans} truths lie among the training scans ({_few(trained)}): the mean of training "
+            "has seen them, and so has a method trained on them"
+        )
+    if people < 2:
+        yield "one patient: no interval can be given; nothing here tells how the method does on others"
 
 
 _MOVED = "scans of another grid resampled onto the truth's, linearly along each axis; voxels beyond them left out"
@@ -142,7 +134,7 @@ def _read(one: Source, made: Source, start: Source | None, *, resampled: bool) -
         placed[what], box = found.scan, shared(box, found.covered)
         if found.moved:
             share = _share(found.covered, truth)
-            left = "" if share == 1 else f"; it reaches {_percent(share)} of the truth's voxels, and these are scored"
+            left = "" if share == 1 else f"; it reaches {_percent(share)} of the truth's voxels, only these are scored"
             notes.append(f"{one.name}: the {what} was {found.moved}{left}")
     if 0 in size(box):
         raise DataInvalid(
@@ -163,9 +155,24 @@ def _percent(share: float) -> str:
     return f"{100 * min(share, 0.9999):.{digits}f} %"
 
 
+def _readings(
+    case: _Case, mean: MeanScan | None, marks: Marks, modules: Sequence[tuple[str, Metric]]
+) -> Iterator[tuple[str, Iterator[Reading]]]:
+    """What each metric says of each subject of a case; conventions only of what was made."""
+    name = case.shown.case
+    mask, structure = (of(case.whole, name, case.box) for of in (marks.counting, marks.structure))
+    for subject, hu in _subjects(case, mean).items():
+        pair = Pair(case.shown.truth.hu, hu, mask, marks.counted, case.whole.spacing, name)
+        for convention, metric in modules:
+            if subject == MADE or convention == "standard":
+                yield subject, metric.measure(pair)
+        if structure is not None:
+            yield subject, _of_structure(replace(pair, mask=structure, mask_name=marks.structured))
+
+
 def _subjects(case: _Case, mean: MeanScan | None) -> dict[str, HU]:
     """What is scored against the truth of a case: what was made, and the floors."""
-    found: dict[str, HU] = {MADE: case.shown.made.hu, BLURRED: blurred(case.shown.truth.hu)}
+    found: dict[str, HU] = {MADE: case.shown.made.hu, BLURRED: blurred(case.whole.hu)[case.box]}
     if case.shown.source is not None:
         found[INPUT] = case.shown.source.hu
     if mean is not None:
