@@ -16,7 +16,7 @@ from tomogen.evaluation.collection import VOLUME, Scan
 from tomogen.evaluation.diversity import diversity
 from tomogen.evaluation.evidence import SHOWN, Evidence
 from tomogen.evaluation.features.network import FeatureNetwork
-from tomogen.evaluation.gather import Source, called, gather
+from tomogen.evaluation.gather import Source, gather, guessed
 from tomogen.evaluation.heldout import Field, chosen_split, held_out, whole
 from tomogen.evaluation.networks import networks_of
 from tomogen.evaluation.pairs import Asked, score_pairs
@@ -148,7 +148,7 @@ def sets(
         "scans": f"{len(reals)} real, {len(mades)} made", "seed": str(seed), **_networks(networks),
         "seconds": f"{time.monotonic() - began:.1f}",
     }  # fmt: skip
-    scores = Scores(kind="sets", subjects=subjects, notes=found.notes, facts=facts)
+    scores = Scores(kind="sets", subjects=subjects, notes=[*guessed(reals), *found.notes], facts=facts)
     title = "Scores of one set against another"
     done = _finished(scores, _evidence(found, pools), folder, required, title=title, commands=commands)
     people = [len({source.patient for source in sources}) for sources in (reals, mades)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tomogen._version import __version__
 from tomogen.errors import DataInvalid, Reason
-from tomogen.evaluation import interval
+from tomogen.evaluation import bounds, interval
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.gather import Source
 from tomogen.evaluation.metrics import ms_ssim
@@ -105,7 +105,9 @@ def _alike(sources: Sequence[Source], what: str, progress: Progress) -> Score:
         return Score(value=math.nan, interval=None, definition=definition, note=note)
     return Score(
         value=_mean(alike, np.arange(n)),
-        interval=interval.of_statistic(functools.partial(_mean, alike), [source.name for source in sources]),
+        interval=interval.of_statistic(
+            functools.partial(_mean, alike), [source.name for source in sources], bounds=bounds.of(METRIC)
+        ),
         definition=definition,
         cases={source.name: float(np.nanmean(row)) for source, row in zip(sources, alike, strict=True)},
     )
