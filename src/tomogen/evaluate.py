@@ -16,7 +16,7 @@ from tomogen.evaluation.collection import VOLUME, Scan
 from tomogen.evaluation.diversity import diversity
 from tomogen.evaluation.evidence import SHOWN, Evidence
 from tomogen.evaluation.features.network import FeatureNetwork
-from tomogen.evaluation.gather import Source, gather, guessed
+from tomogen.evaluation.gather import Source, called, gather, guessed
 from tomogen.evaluation.heldout import Field, chosen_split, held_out, whole
 from tomogen.evaluation.networks import networks_of
 from tomogen.evaluation.pairs import Asked, score_pairs
