@@ -12,12 +12,16 @@ import time
 from pathlib import Path
 
 from tomogen.cli.__main__ import main as tomogen
+from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Scores
+from tomogen.evaluation.subjects import EQUAL, MADE, REAL
 
 DOCS = Path(__file__).parent
 START, END = "<!-- slices or volumes: made by docs/slices_or_volumes.py -->", "<!-- end -->"
 SIDE = "32"
-METRICS = ("kid/axial", "kid/volume", "coherence")
+METRICS = ("kid/volume", "coherence")
+ALONE = "kid/axial"
+"""Of the 2D model's slices as slices; another definition than that of volumes, and so no column of the table."""
 MODELS = {
     "slices": ("dcgan2d_light", f"--set model.shape=[{SIDE},{SIDE}] --set model.doublings=3 --steps 1500"),
     "volumes": ("wgan3d_tiny", ""),
@@ -48,19 +52,19 @@ def typed(command: str) -> None:
             raise
 
 
-def figures(out: Path) -> dict[str, dict[str, dict[str, object]]]:
-    """Value and interval of each metric, by what it was measured of."""
-    found: dict[str, dict[str, dict[str, object]]] = {}
-    for name in MODELS:
-        scores = Scores.read(out / name / "report" / "scores.json")
-        for subject, label in (("made", name), ("floor: real against real", "real")):
-            for metric in METRICS:
-                score = scores.get(subject, f"{metric}/equal n")
-                found.setdefault(label, {})[metric] = {"value": score.value, "interval": score.interval}
+def figures(out: Path) -> dict[str, dict[str, Score]]:
+    """The scores at equal n, by what they were measured of."""
+    read = {name: Scores.read(out / name / "report" / "scores.json") for name in MODELS}
+    found = {name: {metric: read[name].get(MADE, metric + EQUAL) for metric in METRICS} for name in MODELS}
+    found["real"] = {metric: read["volumes"].get(REAL, metric + EQUAL) for metric in METRICS}
+    for metric in METRICS:
+        found["slices"][metric].compare(found["volumes"][metric])  # raises where they are not of one definition
+    found["slices alone"] = {ALONE: read["slices"].get(MADE, ALONE + EQUAL)}
+    found["real slices"] = {ALONE: read["slices"].get(REAL, ALONE + EQUAL)}
     return found
 
 
-def table(found: dict[str, dict[str, dict[str, object]]]) -> str:
+def page_of(found: dict[str, dict[str, Score]]) -> str:
     """The figures in Markdown."""
     labels = {
         "real": "real phantoms against real ones",
@@ -68,13 +72,12 @@ def table(found: dict[str, dict[str, dict[str, object]]]) -> str:
         "slices": "made by `dcgan2d_light`, slices stacked",
     }
     rows = ["| scans | " + " | ".join(f"`{metric}`" for metric in METRICS) + " |", "|---|--:|--:|"]
-    for label, words in labels.items():
-        cells = []
-        for metric in METRICS:
-            low, high = found[label][metric]["interval"]  # type: ignore[misc]
-            cells.append(f"{found[label][metric]['value']:.3g} [{low:.2g}, {high:.2g}]")
-        rows.append(f"| {words} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+    rows += [
+        f"| {words} | {' | '.join(str(found[label][metric]) for metric in METRICS)} |"
+        for label, words in labels.items()
+    ]
+    made, real = found["slices alone"][ALONE], found["real slices"][ALONE]
+    return "\n".join([*rows, "", f"Slice by slice the 2D model is at its floor: `{ALONE}` {made}, real slices {real}."])
 
 
 def main() -> None:
@@ -87,12 +90,16 @@ def main() -> None:
     versions = json.loads((out / "volumes" / "environment.json").read_text())["versions"]
     record = {
         "command": "python docs/slices_or_volumes.py OUT", "commands": commands("OUT"), "seed": 0,
-        "seconds": round(time.monotonic() - began), "versions": versions, "figures": found,
+        "seconds": round(time.monotonic() - began), "versions": versions,
+        "figures": {
+            name: {metric: {"value": score.value, "interval": score.interval} for metric, score in scores.items()}
+            for name, scores in found.items()
+        },
     }  # fmt: skip
     (DOCS / "slices-or-volumes.json").write_text(json.dumps(record, indent=1) + "\n")
     page = DOCS / "scores.md"
     head, _, rest = page.read_text(encoding="utf-8").partition(START)
-    page.write_text(f"{head}{START}\n{table(found)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    page.write_text(f"{head}{START}\n{page_of(found)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 if __name__ == "__main__":
