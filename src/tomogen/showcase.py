@@ -12,6 +12,8 @@ from tomogen.progress import Progress, silent
 RECIPE = "wgan3d_tiny"
 SIDE = 32
 """Voxels per side of the recipe's volumes."""
+SCAN = (48, 96, 96)
+"""Voxels of a phantom along (depth, height, width); finer ones would take most of the demo's time."""
 HELD_OUT = 16
 """Phantoms that are not trained on: the samples are scored against them."""
 KID = "kid/volume"
@@ -72,11 +74,11 @@ def demo(
     count = n + HELD_OUT
     half = count // 2
     stage = _stage(progress, "1/6 phantoms (next: prepare)")
-    phantom(scans / "dicom", n=half, shape=(64, 128, 128), seed=2 * seed, format="dicom", workers=2, progress=stage)
+    phantom(scans / "dicom", n=half, shape=SCAN, seed=2 * seed, format="dicom", workers=2, progress=stage)
     phantom(
         scans / "nifti",
         n=count - half,
-        shape=(64, 128, 128),
+        shape=SCAN,
         seed=2 * seed + 1,
         format="nii",
         workers=2,
@@ -128,9 +130,10 @@ def _commands(out: Path, seed: int, n: int, steps: int | None) -> list[str]:
     half = count // 2
     train, _, test = _split(n)
     more = "" if steps is None else f" --steps {steps}"
+    shape = " ".join(map(str, SCAN))
     return [
-        f"tomogen phantom {out}/scans/dicom --n {half} --shape 64 128 128 --seed {2 * seed} --format dicom",
-        f"tomogen phantom {out}/scans/nifti --n {count - half} --shape 64 128 128 --seed {2 * seed + 1} --format nii",
+        f"tomogen phantom {out}/scans/dicom --n {half} --shape {shape} --seed {2 * seed} --format dicom",
+        f"tomogen phantom {out}/scans/nifti --n {count - half} --shape {shape} --seed {2 * seed + 1} --format nii",
         f"tomogen prepare {out}/scans {out}/cases --shape {SIDE} {SIDE} {SIDE} --split {train:.6g} 0 {test:.6g}"
         f" --seed {seed}",
         f"tomogen train {RECIPE} {out}/cases {out}/run --seed {seed}{more}",
