@@ -20,7 +20,7 @@ class Definition:
     range: tuple[float, float] | None = None
     """HU that values are clipped to, or that the data range is taken from; None: HU as they are."""
     mask: str = "none"
-    """Voxels that count: `none` (all), `body`, or label files, as `given: NAME` or `structure: NAME` and a hash."""
+    """Voxels that count, which are `none` (all), `body`, or those of label files, told by name and hash."""
     axis: str = "3d"
     """`3d`, or the planes that slices are cut along: `axial`, `coronal`, `sagittal`."""
     reduction: str = ""

@@ -61,7 +61,7 @@ class Scores:
     kind: str
     """`pairs`, `sets` or `run`."""
     subjects: Mapping[str, Sequence[Score]]
-    """`made`, and floors such as `floor: blurred truth`."""
+    """What was made and its floors, by the names in `evaluation.subjects`."""
     notes: Sequence[str] = ()
     """Sentences for the reader about the whole."""
     facts: Mapping[str, str] = field(default_factory=dict)
