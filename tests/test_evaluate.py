@@ -224,7 +224,11 @@ def bad_pairs(folders: Path, place: Path) -> dict[str, tuple[tuple[object, ...],
     return {
         "absent": ((truth, place / "absent"), 3, "no such file"),
         "empty": ((truth, place / "empty"), 3, "0 files"),
-        "shape": ((one, place / "narrow"), 4, "16 x 20 x 24 voxels against 16 x 20 x 20"),
+        "shape": (
+            (one, place / "narrow"),
+            4,
+            f"16 x 20 x 24 voxels against 16 x 20 x 20\n  at: {place}/narrow/p0.nii.gz",
+        ),
         "affine": ((one, place / "shifted"), 4, "40.0 mm apart"),
         "unpaired": ((truth, place / "two"), 4, "no made scan for p2"),
         "nan": ((one, place / "nan"), 4, "NaN"),

@@ -125,7 +125,7 @@ def _reader(sources: Sequence[Source]) -> Callable[[int], HU]:
     def read(index: int) -> HU:
         hu = sources[index].read().reorient().hu
         if hu.dtype.kind == "f" and not np.isfinite(hu).all():
-            raise DataInvalid("NaN or infinity in a scan", reason=Reason.NOT_FINITE, at=sources[index].name)
+            raise DataInvalid("NaN or infinity in a scan", reason=Reason.NOT_FINITE, at=sources[index].at)
         return _stacked(hu) if len(hu) == 1 else hu
 
     size = max(1, read(0).nbytes)

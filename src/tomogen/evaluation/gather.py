@@ -26,6 +26,13 @@ class Source:
     read: Callable[[], Volume]
     named: bool = True
     """Whether header, CSV or `prepare` say whose it is; else it counts as of a patient of its own."""
+    place: str = ""
+    """File or folder that it lies in; nothing of what lies nowhere."""
+
+    @property
+    def at(self) -> str:
+        """What messages call it: its place, or else its name."""
+        return self.place or self.name
 
 
 def gather(
@@ -48,7 +55,10 @@ def gather(
     path = Path(path)
     if (path / CATALOG).is_file():
         folder = CaseFolder.open(path)
-        return [Source(case.id, case.patient, functools.partial(folder.volume, case)) for case in folder.of(split)]
+        return [
+            Source(case.id, case.patient, functools.partial(folder.volume, case), place=str(folder.volume_path(case)))
+            for case in folder.of(split)
+        ]
     findings = scan(path, options, progress)
     if not findings:
         raise InputMissing(f"no CT found in {path} (0 files)", at=path)
@@ -77,7 +87,9 @@ def gather(
             fix="paths as seen from the CSV's folder or from that of the scans, with their endings",
         )
     found = zip(names, _patients(owners), owners, usable, strict=True)
-    sources = [Source(name, patient, one.read, named=bool(who.names)) for name, patient, who, one in found]
+    sources = [
+        Source(name, patient, one.read, named=bool(who.names), place=str(one.path)) for name, patient, who, one in found
+    ]
     return sorted(sources, key=lambda one: one.name)
 
 

@@ -130,7 +130,7 @@ def _read(one: Source, made: Source, start: Source | None, *, resampled: bool) -
     for what, source in (("made scan", made), ("input", start)):
         if source is None:
             continue
-        found = on_grid(truth, source.read(), resampled=resampled, at=source.name)
+        found = on_grid(truth, source.read(), resampled=resampled, at=source.at)
         placed[what], box = found.scan, shared(box, found.covered)
         if found.moved:
             share = _share(found.covered, truth)
@@ -138,7 +138,7 @@ def _read(one: Source, made: Source, start: Source | None, *, resampled: bool) -
             notes.append(f"{one.name}: the {what} was {found.moved}{left}")
     if 0 in size(box):
         raise DataInvalid(
-            "no voxel is in truth, made scan and input alike", reason=Reason.UNPAIRED, at=one.name,
+            "no voxel is in truth, made scan and input alike", reason=Reason.UNPAIRED, at=one.at,
             fix="register them first",
         )  # fmt: skip
     cut = {what: cropped(scan, box) for what, scan in placed.items()}

@@ -21,7 +21,7 @@ _SLAB = 2**21
 """Voxels looked at together: some 16 MB an array."""
 
 
-def clipped(hu: NDArray[Any]) -> Floats:
+def above_low(hu: NDArray[Any]) -> Floats:
     """HU clipped to the range, its low end at zero: what SSIM asks for, whose luminance knows no negative values."""
     values: Floats = np.clip(hu.astype(np.float64), LOW, HIGH) - LOW
     return values

@@ -22,7 +22,7 @@ from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import gaussian
 from tomogen.evaluation.pair import HU, Pair, Reading
 from tomogen.evaluation.similarity import WANG_WEIGHTS, Change, first_weights, halved
-from tomogen.evaluation.standard import PEAK, RANGE, check, clipped
+from tomogen.evaluation.standard import PEAK, RANGE, above_low, check
 from tomogen.evaluation.structure import K1, K2, floats, means
 
 SIGMA, TAPS = 1.5, 11
@@ -59,7 +59,7 @@ def fitting(shape: tuple[int, ...]) -> int:
 def _value(truth: HU, made: HU, where: NDArray[Any] | None, scales: int) -> float:
     x: NDArray[Any] = truth
     y: NDArray[Any] = made
-    change: Change = clipped
+    change: Change = above_low
     value = 1.0
     for scale, weight in enumerate(first_weights(scales), start=1):
         found = means(x, y, gaussian(SIGMA, TAPS), PEAK, change=change, where=where)

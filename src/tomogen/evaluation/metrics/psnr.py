@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.pair import Pair, Reading
-from tomogen.evaluation.standard import PEAK, RANGE, clipped, counted
+from tomogen.evaluation.standard import PEAK, RANGE, above_low, counted
 
 
 def measure(pair: Pair) -> Iterator[Reading]:
@@ -20,7 +20,7 @@ def measure(pair: Pair) -> Iterator[Reading]:
     """
     total, count = 0.0, 0
     for truth, made in counted(pair):
-        error = clipped(made) - clipped(truth)
+        error = above_low(made) - above_low(truth)
         total += float((error * error).sum())
         count += error.size
     value = math.nan

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from tomogen.evaluation.definition import Definition
 from tomogen.evaluation.local import gaussian
 from tomogen.evaluation.pair import Pair, Reading
-from tomogen.evaluation.standard import PEAK, RANGE, check, clipped
+from tomogen.evaluation.standard import PEAK, RANGE, above_low, check
 from tomogen.evaluation.structure import K1, K2, means
 
 SIGMA, TAPS = 1.5, 11
@@ -29,7 +29,7 @@ def measure(pair: Pair) -> Iterator[Reading]:
         DataInvalid: as `standard.check`.
     """
     check(pair)
-    found = means(pair.truth, pair.made, gaussian(SIGMA, TAPS), PEAK, change=clipped, where=pair.mask)
+    found = means(pair.truth, pair.made, gaussian(SIGMA, TAPS), PEAK, change=above_low, where=pair.mask)
     yield Reading(
         Definition(
             metric="ssim",
