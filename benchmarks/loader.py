@@ -25,6 +25,7 @@ from lightning_fabric import Fabric
 from tomogen.batch import Batch
 from tomogen.cases.folder import Case, CaseFolder, write_catalog, write_json, write_volume
 from tomogen.cases.preparation import Preparation
+from tomogen.cases.scans import Scans
 from tomogen.cases.stream import stream
 from tomogen.intensity import Window
 from tomogen.recipe import Recipe
@@ -55,7 +56,7 @@ def cases(path: Path, size: int, count: int) -> CaseFolder:
 
 
 def batches(folder: CaseFolder, shift: int) -> Iterator[Batch]:
-    return stream(folder, shape=SHAPE, window=Window(), batch=BATCH, seed=0, shift=shift)
+    return stream(Scans(folder, SHAPE, Window(), shift=shift), batch=BATCH, seed=0)
 
 
 def fed(found: Iterator[Batch], count: int) -> float:

@@ -19,7 +19,7 @@ import tiny
 from tomogen import formats
 from tomogen.batch import Batch
 from tomogen.cases.folder import CaseFolder
-from tomogen.cases.stream import draw, items_of
+from tomogen.cases.scans import Scans
 from tomogen.errors import RecipeMismatch
 from tomogen.generation.sample import sample
 from tomogen.intensity import Window
@@ -195,10 +195,10 @@ def test_defect_each_slice_stretched_by_itself_loses_hu(run: Run, tmp_path: Path
 
 def test_defect_only_the_lowest_slices_of_a_scan_are_seen(tmp_path: Path) -> None:
     folder = CaseFolder.open(tiny.cases(tmp_path / "cases", count=2, size=16))
-    items = items_of(folder, (8, 8))
-    assert sorted(item.slice for item in items if item.case.id == "case-0001") == list(range(16))
-    lap = {draw(folder, items, (16, 16), 0, number).tobytes() for number in range(len(items))}
-    assert lap == {folder.hu(item.case)[item.slice].tobytes() for item in items}, "each slice once in every pass"
+    feed = Scans(folder, (16, 16), Window(-2000, 2000))
+    assert sorted(item.slice for item in feed.items if item.case.id == "case-0001") == list(range(16))
+    lap = {feed.hu(feed.place(0, number)).tobytes() for number in range(len(feed.items))}
+    assert lap == {folder.hu(item.case)[item.slice].tobytes() for item in feed.items}, "each slice once in every pass"
 
 
 def test_defect_pictures_and_weights_only_after_the_last_epoch(run: Run) -> None:

@@ -61,8 +61,13 @@ def built(name: str, seed: int = 0) -> Synthesizer:
 
 def batch_for(synthesizer: Synthesizer, count: int = 4) -> Batch:
     draw = torch.Generator().manual_seed(1)
-    images = [torch.rand(count, 1, *synthesizer.shape, generator=draw) * 2 - 1 for _ in range(9)]
-    return Batch(images[0], dict(zip(synthesizer.conditions, images[1:], strict=False)), tuple(range(count)))
+
+    def drawn(shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.rand(count, *shape, generator=draw) * 2 - 1
+
+    image = drawn((1, *synthesizer.shape))
+    condition = {name: drawn(synthesizer.condition_shape(name)) for name in synthesizer.conditions}
+    return Batch(image, condition, tuple(range(count)))
 
 
 def distinct_turns(synthesizer: Synthesizer) -> list[Turn]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tomogen import recipe as recipes
 from tomogen.cli.__main__ import main
 from tomogen.errors import InputMissing, RecipeMismatch, UsageFault
-from tomogen.recipe import Recipe
+from tomogen.recipe import Optimizer, Recipe
 
 BASE = """# A recipe to try things with.
 [model]
@@ -236,3 +236,13 @@ def test_the_schema_admits_what_is_known_and_nothing_else(capsys: pytest.Capture
     training = json.loads(out)["properties"]["training"]
     assert training["additionalProperties"] is False
     assert training["properties"]["batch"]["minimum"] == 1
+
+
+def test_the_rate_falls_by_the_step_alone_and_stays_above_nothing() -> None:
+    # The published schedule of X2CT added the first epoch of a resumed run twice: the rate went below zero.
+    linear = Optimizer(lr=1.0, decay="linear", decay_start=50, decay_steps=50)
+    assert [linear.rate(step) for step in (0, 50, 75, 99)] == pytest.approx([1, 1, 0.5, 0.02])
+    assert min(linear.rate(step) for step in range(1000)) == pytest.approx(0.02)
+    inverse = Optimizer(lr=1.0, decay="inverse", decay_start=10, decay_steps=10)
+    assert [inverse.rate(step) for step in (0, 10, 20, 30)] == pytest.approx([1, 1, 1 / 2, 1 / 3])
+    assert Optimizer(lr=1.0).rate(10**6) == 1

@@ -1,7 +1,7 @@
 """The stream of batches: image n is a function of (seed, n), whoever asks, from wherever it starts."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tomogen.batch import Batch
 from tomogen.cases import stream as ahead
+from tomogen.cases.feed import Sample
 from tomogen.cases.folder import Case, CaseFolder, write_catalog, write_json, write_volume
 from tomogen.cases.preparation import Preparation
-from tomogen.cases.stream import items_of, stream
+from tomogen.cases.scans import Scans, items_of
 from tomogen.errors import DataInvalid, InputMissing, Reason, UsageFault
 from tomogen.intensity import HU_FLOOR, Window
 from tomogen.volume import Acquisition, affine_of
@@ -53,6 +55,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> CaseFolder:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> CaseFolder:
     return make_folder(tmp_path_factory.mktemp("cases") / "large", [(12, 16, 20), (9, 16, 12), (7, 9, 11)])
+
+
+def stream(folder: CaseFolder, shape: Sequence[int], window: Window, **options: Any) -> Iterator[Batch]:
+    """Batches of a folder's scans."""
+    of_feed = {name: options.pop(name) for name in ("split", "shift") if name in options}
+    return ahead.stream(Scans(folder, shape, window, **of_feed), **options)
 
 
 def images(count: int, folder: CaseFolder, **options: Any) -> torch.Tensor:
@@ -158,13 +166,13 @@ def test_the_next_batches_are_made_before_they_are_asked_for(
     folder: CaseFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    real = ahead.draw
+    real = Scans.draw
 
-    def draw(*arguments: Any) -> Any:
-        made.append(arguments[4])
-        return real(*arguments)
+    def draw(feed: Scans, seed: int, number: int) -> Sample:
+        made.append(number)
+        return real(feed, seed, number)
 
-    monkeypatch.setattr(ahead, "draw", draw)
+    monkeypatch.setattr(Scans, "draw", draw)
     kept = stream(folder, shape=(6, 8, 10), window=WINDOW, batch=5, seed=0, start=100)
     next(kept)
     deadline = time.monotonic() + 30

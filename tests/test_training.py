@@ -203,6 +203,22 @@ def test_the_optimizer_is_the_recipes(kind: str, state: str) -> None:
     assert made.raw["right"].param_groups[0]["lr"] == 2e-4
 
 
+def test_a_players_rate_is_that_of_the_step() -> None:
+    made = game(Toy(), "optimizer.decay=linear", "optimizer.decay_start=2", "optimizer.decay_steps=4")
+    assert [group["lr"] for group in made.raw["left"].param_groups] == [2e-4]
+    list(train(made, images(), step=3, images=12, stop=iter([False, True]).__next__))
+    assert [group["lr"] for group in made.raw["left"].param_groups] == pytest.approx([2e-4 * 3 / 4])
+
+
+def test_what_one_turn_hands_on_the_next_is_given_once_and_by_its_images() -> None:
+    toy, batch = Toy(), Batch(torch.zeros(2, 1, 2, 2), {}, (1, 2))
+    made = torch.ones(2, requires_grad=True)
+    toy.hand_on(batch, made)
+    assert not toy.handed(batch).requires_grad
+    with pytest.raises(KeyError):
+        toy.handed(batch)
+
+
 def test_draws_depend_on_the_images_seed_and_the_draws_name_alone() -> None:
     image = torch.zeros(3, 1, 2, 2)
     batch = Batch(image, {}, (7, 8, 9))

@@ -82,6 +82,20 @@ class Optimizer:
     alpha: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Of RMSprop: decay of the mean square of the gradient."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
+    decay: Literal["none", "linear", "inverse"] = "none"
+    """How the rate falls t steps after `decay_start`: linear, by 1 - t / `decay_steps`, to one step above nothing;
+    inverse, by 1 / (1 + t / `decay_steps`)."""
+    decay_start: Annotated[int, Field(ge=0)] = 0
+    """Steps before the rate begins to fall."""
+    decay_steps: Annotated[int, Field(ge=1)] = 10_000
+    """Steps over which it falls to nothing (linear) or to half (inverse)."""
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step `step` (from 0): a function of the step alone, wherever a sitting began."""
+        passed = max(0, step - self.decay_start) / self.decay_steps
+        if self.decay == "linear":
+            return self.lr * max(1 - passed, 1 / self.decay_steps)
+        return self.lr / (1 + passed) if self.decay == "inverse" else self.lr
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from tomogen.batch import Batch
+from tomogen.cases.feed import Feed
+from tomogen.cases.folder import CaseFolder
+from tomogen.cases.scans import Scans
+from tomogen.intensity import Window
+
+if TYPE_CHECKING:
+    from tomogen.recipe import Data
 
 
 class Turn(NamedTuple):
@@ -41,9 +48,25 @@ class Synthesizer(nn.Module, ABC):
     averaged: ClassVar[Sequence[str]] = ()
     """Players of which a moving average is kept; generation uses it."""
     conditions: ClassVar[Sequence[str]] = ()
-    """Names of the images that generation starts from; empty for a model that starts from noise."""
+    """Names of what generation starts from, each on -1..1; empty for a model that starts from noise alone."""
     shape: tuple[int, ...]
     """Voxels per axis of an image, slow axis first: two for a 2D model, three for a 3D one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._handed: dict[tuple[int, ...], Tensor] = {}
+
+    def feed(self, folder: CaseFolder, data: "Data", split: str = "train") -> Feed:
+        """Where the images of a split come from, with all that this model is conditioned on, as `[data]` says.
+
+        Raises:
+            DataInvalid: the cases lack something, or are smaller than `shape`.
+        """
+        return Scans(folder, self.shape, Window(*data.window), split=split, shift=data.shift)
+
+    def condition_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one of `conditions`, without the axis of the batch."""
+        return 1, *self.shape
 
     @abstractmethod
     def turns(self, step: int) -> Iterator[Turn]:
@@ -52,6 +75,14 @@ class Synthesizer(nn.Module, ABC):
     @abstractmethod
     def forward(self, turn: Turn, batch: Batch) -> dict[str, Tensor]:
         """Named scalar loss terms of one turn, already weighted."""
+
+    def hand_on(self, batch: Batch, image: Tensor) -> None:
+        """Keep what a turn made of `batch` for the next turn of the step, which plays the same batch."""
+        self._handed[batch.seeds] = image.detach()
+
+    def handed(self, batch: Batch) -> Tensor:
+        """What the turn before made of `batch`, without its gradient; it is given once."""
+        return self._handed.pop(batch.seeds)
 
     def after(self, turn: Turn) -> None:
         """What a player's weights must obey once it has moved, such as clipping."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tomogen.cases.folder import SPLITS, Case, CaseFolder
-from tomogen.cases.stream import items_of
+from tomogen.cases.scans import items_of
 from tomogen.errors import DataInvalid, Reason
 from tomogen.evaluation.gather import Source
 from tomogen.intensity import Window

@@ -5,15 +5,15 @@ import errno
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import torch
 
+from tomogen.batch import Batch
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.stream import stream
 from tomogen.errors import Interrupted, OutOfSpace, TomogenError, TrainingDiverged
-from tomogen.intensity import Window
 from tomogen.progress import Progress
 from tomogen.run import Run
 from tomogen.training import checkpoint, plots, previews, watch
@@ -120,18 +120,10 @@ class Session:
             if (number := self._agreed(stop.signal)) and step.step < self.training.steps:
                 raise self._interrupted(number)
 
-    def _stream(self, start: int, share: int, ranks: int) -> Any:
-        return stream(
-            self.cases,
-            shape=self.game.synthesizer.shape,
-            window=Window(*self.game.recipe.data.window),
-            batch=share,
-            seed=self.training.seed,
-            start=start,
-            rank=self.game.fabric.global_rank % ranks,
-            ranks=ranks,
-            shift=self.game.recipe.data.shift,
-        )
+    def _stream(self, start: int, share: int, ranks: int) -> Iterator[Batch]:
+        feed = self.game.synthesizer.feed(self.cases, self.game.recipe.data)
+        rank = self.game.fabric.global_rank % ranks
+        return stream(feed, batch=share, seed=self.training.seed, start=start, rank=rank, ranks=ranks)
 
     def _log(self, log: BinaryIO) -> None:
         if self.leads:

@@ -15,7 +15,6 @@ from tomogen.cases.folder import CaseFolder
 from tomogen.cases.preparation import ORIENTATION
 from tomogen.cases.stream import stream
 from tomogen.errors import OutOfSpace, RecipeMismatch, TomogenError, UsageFault
-from tomogen.intensity import Window
 from tomogen.progress import Progress, leads
 from tomogen.recipe import Recipe
 from tomogen.run import CONTENT, Run, occupied, sha256
@@ -88,9 +87,9 @@ class Start:
             raise UsageFault("--resume and --overwrite exclude each other")
         if self.out.resolve() == self.cases.path.resolve():
             raise UsageFault("the run and the cases are one folder", at=self.out, fix="another folder for the run")
-        window, training = Window(*self.plan.data.window), self.plan.training
+        training = self.plan.training
         shape = game.synthesizer.shape
-        stream(self.cases, shape=shape, window=window, batch=training.batch, seed=training.seed)  # raises: too few
+        stream(game.synthesizer.feed(self.cases, self.plan.data), batch=training.batch, seed=training.seed)  # raises
         self._say_if_cropped(shape)
         self._room(game)
         if resume and (self.out / "recipe.toml").is_file():

@@ -41,16 +41,19 @@ class Game:
         # Wrapped before the optimizers are made: FSDP replaces the parameters. All players as one module, so that
         # losses that pass through several of them need nothing special.
         self.module = fabric.setup_module(synthesizer)
+        self.settings = {player: recipe.optimizer_of(player) for player in synthesizer.players}
         self.raw = {
-            player: optimizer(recipe.optimizer_of(player), synthesizer.get_submodule(player))
-            for player in synthesizer.players
+            player: optimizer(settings, synthesizer.get_submodule(player)) for player, settings in self.settings.items()
         }
         self.optimizers = {player: fabric.setup_optimizers(raw) for player, raw in self.raw.items()}
         decay = recipe.training.average
         self.average = Average(synthesizer, decay) if decay and synthesizer.averaged else None
 
-    def play(self, turn: Turn, batch: Batch, *seed: int) -> dict[str, Tensor]:
-        """One player's move on this process's share of a batch: loss terms, detached, and new weights."""
+    def play(self, turn: Turn, batch: Batch, step: int, index: int) -> dict[str, Tensor]:
+        """One player's move, turn `index` of a step, on this process's share of a batch: new weights.
+
+        Returns the loss terms, detached.
+        """
         player = self.synthesizer.get_submodule(turn.player)
         for parameter in self.synthesizer.parameters():
             parameter.requires_grad_(False)
@@ -62,7 +65,7 @@ class Game:
         portions = list(_portions(batch, self.recipe.training.micro_batch or len(batch.image)))
         for number, portion in enumerate(portions):
             # For what draws from torch's global generator, such as dropout; all else draws by the images' seeds.
-            torch.manual_seed(seed_of(self.recipe.training.seed, *seed, number, self.fabric.global_rank))
+            torch.manual_seed(seed_of(self.recipe.training.seed, step, index, number, self.fabric.global_rank))
             weight = len(portion.image) / len(batch.image)
             with self._unsynced(number < len(portions) - 1):
                 terms = {name: term * weight for name, term in self.module(turn, portion).items()}
@@ -72,6 +75,8 @@ class Game:
         self._free_gathered()
         if self.recipe.training.clip_gradient:
             torch.nn.utils.clip_grad_norm_(player.parameters(), self.recipe.training.clip_gradient)
+        for group in self.raw[turn.player].param_groups:
+            group["lr"] = self.settings[turn.player].rate(step)
         self.optimizers[turn.player].step()
         with torch.no_grad():
             self.synthesizer.after(turn)
@@ -126,7 +131,7 @@ class Game:
     def bytes(self) -> int:
         """Size of a checkpoint: weights, averages, and what each optimizer keeps of every weight."""
         kept = {"adam": 2, "rmsprop": 1}
-        optimizers = sum(n * kept[self.recipe.optimizer_of(name).kind] for name, n in self.parameters().items())
+        optimizers = sum(n * kept[self.settings[name].kind] for name, n in self.parameters().items())
         tensors = [*self.synthesizer.state_dict().values(), *(self.average.tensors.values() if self.average else ())]
         return 4 * (optimizers + sum(int(tensor.numel()) for tensor in tensors))
 
