@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from tomogen.layers.activation import LeakyReLU
 from tomogen.layers.conv import CHANNELS_LAST, CONV, Conv, UpConv
+from tomogen.layers.instancenorm import InstanceNorm
 from tomogen.layers.norm import VoxelNorm
+from tomogen.layers.patch import PatchDiscriminator
 
 SPACE = {2: (6, 10), 3: (4, 6, 10)}
 
@@ -157,3 +159,37 @@ def test_the_norm_pools_over_neither_batch_nor_space() -> None:
     features = torch.randn(3, 8, 4, 4, 4)
     torch.testing.assert_close(norm(features)[:1], norm(features[:1]))
     torch.testing.assert_close(norm(features)[..., :2], norm(features[..., :2]))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_instance_norm_is_torchs_own_in_values_and_gradients(dims: int) -> None:
+    image = torch.randn(2, 5, *SPACE[dims], generator=torch.Generator().manual_seed(0)) * 3 + 7
+    plain = F.instance_norm
+    ours, theirs = everything(InstanceNorm(), InstanceNorm(), image), everything(InstanceNorm(), plain, image)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_instance_norm_in_bfloat16_keeps_its_statistics_in_float32() -> None:
+    image = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) + 100
+    rough = InstanceNorm()(image.bfloat16()).float()
+    assert (rough - F.instance_norm(image.bfloat16().float())).abs().max() < 0.02
+
+
+def test_a_score_of_the_patch_discriminator_sees_70_voxels() -> None:
+    judge = PatchDiscriminator(2, 1, (4, 4, 4, 4))
+    for block in judge.blocks:
+        block.norm = None  # its mean sees the whole image
+    image = torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (gradient,) = torch.autograd.grad(judge(image)[-1][0, 0, 15, 15], image)
+    rows = gradient[0, 0].abs().sum(1).nonzero()
+    assert int(rows.max() - rows.min()) + 1 == 70
+
+
+def test_the_patch_discriminator_gives_its_features_and_then_its_scores() -> None:
+    found = PatchDiscriminator(3, 3, (2, 4, 4, 8), padding=2)(torch.zeros(1, 3, 16, 16, 16))
+    assert [part.shape[1] for part in found] == [2, 4, 4, 8, 1]
+    with torch.device("meta"):
+        # The published discriminators of X2CT, for two X-rays and for one, beside the volume.
+        sizes = [sum(p.numel() for p in PatchDiscriminator(3, n, padding=2).parameters()) for n in (3, 2)]
+    assert sizes == [11_055_169, 11_051_073]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tomogen.losses import least_squares
 from tomogen.losses.wasserstein import clip_weights, critic_loss, generator_loss, gradient_penalty
 
 
@@ -93,3 +94,11 @@ def test_the_penalty_at_a_flat_critic_is_1_and_its_gradient_finite() -> None:
     penalty.backward()
     assert penalty.item() == 1
     assert math.isfinite(critic[1].weight.grad.abs().max().item())
+
+
+def test_least_squares_of_scores_in_any_shape() -> None:
+    scores = torch.tensor([[1.0, 3.0], [0.0, 0.0]])
+    assert least_squares.real_loss(scores).item() == pytest.approx((0 + 4 + 1 + 1) / 4)
+    assert least_squares.fake_loss(scores).item() == pytest.approx((1 + 9) / 4)
+    assert least_squares.generator_loss(scores).item() == pytest.approx((0 + 4 + 1 + 1) / 4)
+    assert least_squares.fake_loss(scores.bfloat16()).dtype == torch.float32

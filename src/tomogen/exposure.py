@@ -17,7 +17,7 @@ from tomogen.radiography import geometry as stand
 from tomogen.radiography.attenuation import ENERGY, attenuation, of_water
 from tomogen.radiography.field import missed
 from tomogen.radiography.geometry import Geometry, Point, View
-from tomogen.radiography.look import Form, Look, pictured
+from tomogen.radiography.look import SHOWN, Form, Look, pictured
 from tomogen.radiography.projector import Projector
 from tomogen.storage import whole
 from tomogen.volume import Volume
@@ -65,7 +65,7 @@ def xray(
     format: str = "png",
     form: Form = "log",
     range: tuple[float, float] | None = None,
-    percentiles: tuple[float, float] = (1.0, 99.5),
+    percentiles: tuple[float, float] = SHOWN,
     invert: bool = False,
     bits: Literal[8, 16] = 8,
     body_mask: bool = True,

@@ -150,6 +150,11 @@ class Geometry:
         down = max(1, round(rows * pixels / columns))
         return replace(self, size=(down, pixels), pixel=(height * rows / down, width * columns / pixels))
 
+    def seeing(self, height: float, width: float) -> "Geometry":
+        """A detector of as many pixels, made larger or smaller so that it sees so many mm of the isocentre's plane."""
+        factor = self.magnification(self.views[0])
+        return replace(self, pixel=(height * factor / self.size[0], width * factor / self.size[1]))
+
 
 def shot(
     name: str,

@@ -18,6 +18,9 @@ Grey = NDArray[np.uint8 | np.uint16]
 AIR = 0.02
 """Line integrals below (1 mm of water) are air; percentiles are taken of the rest."""
 
+SHOWN = (1.0, 99.5)
+"""Percentiles of the patient's pixels that become black and white."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
@@ -26,7 +29,7 @@ class Look:
     form: Form = "log"
     range: tuple[float, float] | None = None
     """Values of the form that become black and white. None: those at `percentiles`."""
-    percentiles: tuple[float, float] = (1.0, 99.5)
+    percentiles: tuple[float, float] = SHOWN
     """Of the patient's pixels in one picture."""
     invert: bool = False
     """Bone black."""

@@ -1,0 +1,124 @@
+"""The feed of models that see a scan's radiographs: each scan, and what a beam makes of it, computed as it is drawn."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomogen.cases.feed import Sample
+from tomogen.cases.folder import CaseFolder
+from tomogen.cases.scans import Scans
+from tomogen.errors import DataInvalid, Reason
+from tomogen.intensity import Window
+from tomogen.radiography.attenuation import ENERGY
+from tomogen.radiography.geometry import Geometry, preset
+from tomogen.radiography.look import AIR, SHOWN, spread, stretched
+from tomogen.volume import affine_of
+
+if TYPE_CHECKING:
+    from tomogen.radiography.projector import Projector
+    from tomogen.recipe import Data
+
+Field = Literal["detector", "scan"]
+"""What the beam sees at the isocentre: what the detector of the geometry's room does, or just the scan's extent."""
+Spacing = tuple[float, float, float]
+
+
+class XRays:
+    """Scans `(1, *shape)` and, as condition `xrays (views, rows, columns)`, their radiographs.
+
+    A radiograph is that of the voxels that are drawn, random crops and shifts included, so the two always agree. It
+    has as many pixels down and across as the scan has voxels, and is normalised like any radiograph from outside.
+    """
+
+    def __init__(
+        self,
+        folder: CaseFolder,
+        shape: Sequence[int],
+        data: "Data",
+        *,
+        views: Sequence[str],
+        geometry: str,
+        energy: float = ENERGY,
+        field: Field = "detector",
+        split: str = "train",
+    ) -> None:
+        """Raises DataInvalid as `Scans` does, and where cases differ in spacing: a beam needs one size of patient."""
+        self.scans = Scans(folder, shape, Window(*data.window), split=split, shift=data.shift)
+        self.views, self.geometry, self.energy, self.field = tuple(views), geometry, energy, field
+        one_spacing(folder)
+
+    def enough(self, needed: int) -> None:
+        """As `Scans.enough`."""
+        self.scans.enough(needed)
+
+    def draw(self, seed: int, number: int) -> Sample:
+        """Scan `number` of the stream of `seed`, with its radiographs."""
+        place = self.scans.place(seed, number)
+        hu = self.scans.hu(place)
+        found = shots(
+            hu, place.item.case.spacing, views=self.views, geometry=self.geometry, energy=self.energy, field=self.field,
+            size=hu.shape[-1],
+        )  # fmt: skip
+        return Sample(self.scans.window.to_unit(hu.astype(np.float32))[None], {"xrays": 2 * found - 1})
+
+
+def one_spacing(folder: CaseFolder) -> None:
+    """Raise unless all cases have one spacing.
+
+    Raises:
+        DataInvalid: they do not.
+    """
+    found = sorted({tuple(round(mm, 3) for mm in case.spacing) for case in folder.cases})
+    if len(found) > 1:
+        spelled = [" x ".join(f"{mm:g}" for mm in spacing) for spacing in (found[0], found[-1])]
+        raise DataInvalid(
+            f"the cases have spacings from {spelled[0]} to {spelled[1]} mm; radiographs need one for all",
+            reason=Reason.BAD_GEOMETRY,
+            at=folder.path,
+            fix="tomogen prepare with --spacing beside --shape",
+        )
+
+
+def beam(
+    shape: tuple[int, int, int], spacing: Spacing, *, views: Sequence[str], geometry: str, field: Field, size: int
+) -> Geometry:
+    """The room in which a scan of `shape` voxels is shot: `size` pixels along each side of the detector."""
+    room = preset(geometry, views).resized(size)
+    if field == "detector":
+        return room
+    depth, height, width = (n * mm for n, mm in zip(shape, spacing, strict=True))
+    return room.seeing(depth, max(height, width))
+
+
+def shots(
+    hu: NDArray[np.int16],
+    spacing: Spacing,
+    *,
+    views: Sequence[str],
+    geometry: str,
+    energy: float = ENERGY,
+    field: Field = "detector",
+    size: int,
+) -> NDArray[np.float32]:
+    """Radiographs `(views, size, size)` of a scan in HU, on 0..1, each between two percentiles of its patient."""
+    import torch
+
+    from tomogen.radiography.attenuation import attenuation
+
+    room = beam(hu.shape, spacing, views=views, geometry=geometry, field=field, size=size)
+    projector = _projector(room, hu.shape, spacing)
+    with torch.no_grad():
+        integrals = projector(attenuation(torch.from_numpy(np.ascontiguousarray(hu)), energy)[None])[0].numpy()
+    return np.stack([stretched(one, *spread(one, one > AIR, SHOWN)) for one in integrals]).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _projector(room: Geometry, shape: tuple[int, int, int], spacing: Spacing) -> "Projector":
+    from tomogen.radiography.projector import Projector
+
+    affine = affine_of(spacing)
+    affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
+    return Projector(room, shape, affine)
