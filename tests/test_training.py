@@ -357,6 +357,21 @@ def test_real_images_stand_beside_made_ones_and_only_the_last_preview_is_kept(
         assert film.size == half, "the film shows the made images alone"
 
 
+def test_what_was_given_stands_left_of_real_and_made(tmp_path: Path) -> None:
+    from PIL import Image
+
+    volumes = torch.zeros(2, 1, 8, 8, 8)
+    xrays = torch.ones(2, 2, 8, 8)
+    xrays[1] = -1
+    previews.write(previews.Shown(volumes, volumes, {"xrays": xrays}), Window(), (1.0, 1.0, 1.0), tmp_path / "a.png")
+    with Image.open(tmp_path / previews.COMPARED) as sheet, Image.open(tmp_path / "a.png") as made:
+        assert sheet.height == made.height + 16
+        across = sheet.width - 2 * (made.width + 8)
+        upper, lower = (sheet.crop((20, top, across - 8, top + 40)) for top in (40, 16 + made.height // 2 + 20))
+    assert upper.getextrema() == (255, 255), "both views of the first volume, in its row"
+    assert lower.getextrema() == (0, 0)
+
+
 def test_the_variety_of_samples_is_a_share_of_that_of_the_real_images(tmp_path: Path) -> None:
     toy = Toy()
     first = Batch(torch.stack([torch.full((1, 2, 2), value) for value in (-0.5, 0.5)]), {}, (1, 2))

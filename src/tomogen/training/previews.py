@@ -1,5 +1,6 @@
-"""Previews: what the model makes of the same noise as it learns, step by step, and the film of it."""
+"""Previews: what the model makes of the same noise or conditions as it learns, step by step, and the film of it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,20 +24,23 @@ LEGIBLE = 128
 MILLISECONDS = 200
 """Of each picture in the film."""
 COMPARED = "real-and-made.png"
-"""Beside the previews: real images and the last preview's, side by side."""
+"""Beside the previews: what was given, real images and the last preview's, side by side."""
 
 
 class Shown(NamedTuple):
-    """What a preview shows: images `(count, C, *shape)` on -1..1, made and real."""
+    """What a preview shows: images `(count, C, *shape)` on -1..1, made and real, and what the made ones start from."""
 
     made: Tensor
     real: Tensor
+    given: Mapping[str, Tensor] = {}
+    """By name: images like those, or pictures `(count, views, rows, columns)` of volumes."""
 
 
 class Previews:
-    """Fixed noise, fixed conditions, and the real images of the first batch."""
+    """Fixed noise, fixed conditions, and the real images that belong to them."""
 
     def __init__(self, game: Game, first: Batch) -> None:
+        """Of the first images of a batch: the first in training, or held-out ones where there are conditions."""
         count = min(COUNT[len(game.synthesizer.shape)], len(first.image))
         seeds = [seed_of(game.recipe.training.seed, "preview", number) for number in range(count)]
         self.game = game
@@ -54,7 +58,8 @@ class Previews:
             )
             for first in range(0, len(self.noise), size)
         ]
-        return Shown(torch.cat(parts), self.real)
+        given = {name: value.float().cpu() for name, value in self.condition.items() if value.ndim > 2}
+        return Shown(torch.cat(parts), self.real, given)
 
     def variety(self, images: Shown) -> float | None:
         """How much the images differ from one another, as a share of how much real ones do; None for one image."""
@@ -63,11 +68,15 @@ class Previews:
 
 
 def write(images: Shown, window: Window, spacing: tuple[float, float, float], path: Path) -> None:
-    """A PNG of what was made, and beside it one of the real and the made images; grey by the run's window."""
+    """A PNG of what was made, and beside it one of what was given, the real and the made; grey by the run's window."""
     made = picture(images.made, window, spacing)
     with whole(path) as partial:
         made.save(partial, format="png")
-    both = _side_by_side({"real": picture(images.real, window, spacing), "made": made})
+    given = {
+        name: picture(value, window, spacing) if value.ndim == images.made.ndim else _pictures(value, made.height)
+        for name, value in images.given.items()
+    }
+    both = _side_by_side({**given, "real": picture(images.real, window, spacing), "made": made})
     with whole(path.with_name(COMPARED)) as partial:
         both.save(partial, format="png")
 
@@ -95,17 +104,29 @@ def film(folder: Path, path: Path) -> bool:
     return True
 
 
+def _pictures(views_of: Tensor, height: int) -> "Image":
+    """Pictures `(count, views, rows, columns)` on -1..1: a row for each volume, as high together as its planes are."""
+    from PIL import Image
+
+    count, views_each, rows, columns = views_of.shape
+    grey = ((views_of + 1) * 127.5).round().clamp(0, 255).byte().transpose(1, 2).reshape(count * rows, -1).numpy()
+    down = height - height % count
+    across = round(columns * views_each * down / (count * rows))
+    return Image.fromarray(grey).resize((across, down), Image.Resampling.BICUBIC)
+
+
 def _side_by_side(pictures: "dict[str, Image]") -> "Image":
-    """Pictures of one size, each under its name."""
+    """Pictures beside one another, each under its name."""
     from PIL import Image, ImageDraw, ImageFont
 
     head, gap = 16, 8
-    width, height = next(iter(pictures.values())).size
-    sheet = Image.new("L", (len(pictures) * (width + gap) - gap, head + height))
-    for number, (name, shown) in enumerate(pictures.items()):
-        left = number * (width + gap)
+    width = sum(shown.width + gap for shown in pictures.values()) - gap
+    sheet = Image.new("L", (width, head + max(shown.height for shown in pictures.values())))
+    left = 0
+    for name, shown in pictures.items():
         ImageDraw.Draw(sheet).text((left + 3, 2), name, fill=200, font=ImageFont.load_default(size=10))
         sheet.paste(shown, (left, head))
+        left += shown.width + gap
     return sheet
 
 

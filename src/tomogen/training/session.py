@@ -97,7 +97,7 @@ class Session:
 
     def _play(self, stop: Stop, log: BinaryIO, board: Board | None) -> None:
         began = time.monotonic() - self.seconds
-        pictures = Previews(self.game, next(iter(self._stream(start=0, share=self.training.batch, ranks=1))))
+        pictures = Previews(self.game, self._shown())
         if self.last.step == 0:
             self._preview(pictures, log)
         share, ranks = self.training.batch // self.game.fabric.world_size, self.game.fabric.world_size
@@ -124,6 +124,14 @@ class Session:
         feed = self.game.synthesizer.feed(self.cases, self.game.recipe.data)
         rank = self.game.fabric.global_rank % ranks
         return stream(feed, batch=share, seed=self.training.seed, start=start, rank=rank, ranks=ranks)
+
+    def _shown(self) -> Batch:
+        """What previews show: the first images of training; of a model with conditions, held-out ones if there are."""
+        synthesizer, seed = self.game.synthesizer, self.training.seed
+        if synthesizer.conditions and self.cases.of("val"):
+            feed = synthesizer.feed(self.cases, self.game.recipe.data, "val")
+            return next(stream(feed, batch=min(self.training.batch, len(self.cases.of("val"))), seed=seed))
+        return next(self._stream(start=0, share=self.training.batch, ranks=1))
 
     def _log(self, log: BinaryIO) -> None:
         if self.leads:
