@@ -22,7 +22,8 @@ def phantom(
 ) -> None:
     """Write N chest-like scans of nobody into the folder OUT, each of another patient.
 
-    With --pairs every patient lies there twice on one grid: OUT/phantom-0001/CT1 is plain, CT2 has contrast.
+    With --pairs every patient lies there twice on one grid: OUT/phantom-0001/CT1 is plain, CT2 has contrast;
+    vessels.nii.gz beside them labels the blood.
     """
     from tomogen.phantoms import cohort
 

@@ -15,9 +15,12 @@ import numpy as np
 from tomogen import formats
 from tomogen._version import __version__
 from tomogen.errors import OutOfSpace, UsageFault
-from tomogen.phantoms.render import chest
+from tomogen.phantoms.render import chest, vessels
 from tomogen.phantoms.tissue import PHASES
 from tomogen.progress import Progress, silent
+
+LABEL = "vessels.nii.gz"
+"""Name of the label beside a pair's scans."""
 
 _CASE = re.compile(r"phantom-\d{4,}(\..+)?")
 
@@ -29,7 +32,9 @@ class PhantomCase:
     case: str
     seed: int
     paths: tuple[Path, ...]
-    """Every file or DICOM folder written; of a pair, first those of CT1 (plain), then those of CT2 (contrast)."""
+    """Every scan written, files or DICOM folders; of a pair, first those of CT1 (plain), then of CT2 (contrast)."""
+    vessels: Path | None = None
+    """Of a pair, the label of the blood that contrast enhances."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ def phantom(
     """Write `n` chests of nobody as `out/phantom-0001...`; different phantoms are different patients.
 
     `shape` is voxels and `spacing` mm along (depth, height, width); without a spacing the thorax fills the grid.
-    `pairs` writes each phantom twice on one grid, as `phantom-0001/CT1` (plain) and `CT2` (with contrast).
+    `pairs` writes each phantom twice on one grid, as `phantom-0001/CT1` (plain) and `CT2` (with contrast), and
+    beside them `vessels.nii.gz`, a label of vessels and heart chambers.
     `contrast` is the phase, `arterial` or `venous` (of a pair's CT2: arterial unless named). `noise` is its
     standard deviation in HU; `table` puts the scanner's table below. `format` lists formats, such as `dicom,nii`.
 
@@ -220,4 +226,12 @@ def _write(order: _Order, index: int) -> PhantomCase:
             path = order.out / case / f"{half}{ending}" if half else order.out / f"{case}{ending}"
             path.parent.mkdir(exist_ok=True)
             paths.append(formats.write(volume, path, provenance))
-    return PhantomCase(case, seed, tuple(paths))
+    label = _label(order, case, seed, index) if order.pairs else None
+    return PhantomCase(case, seed, tuple(paths), label)
+
+
+def _label(order: _Order, case: str, seed: int, index: int) -> Path:
+    """Write which voxels of a pair are blood."""
+    phase = order.contrast or "arterial"
+    text = formats.Provenance(model="phantom", run=order.run, seed=order.seed, index=index, description="vessels")
+    return formats.write(vessels(seed, order.shape, order.spacing, contrast=phase), order.out / case / LABEL, text)

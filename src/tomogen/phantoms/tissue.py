@@ -5,10 +5,13 @@ blood 40, liver 60, spleen 48). With iodine: the pulmonary arteries about 250 an
 arterial phase, 150 in all vessels in the venous one.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 PHASES = ("arterial", "venous")
 """Phases of contrast."""
+
+BLOOD = ("artery", "vein", "cava", "pulmonary", "return_")
+"""Names of the tissues that fill vessels and heart chambers."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,9 @@ _BY_PHASE = {
 }  # fmt: skip
 
 
-def tissue(contrast: str | None) -> Tissue:
-    """The values of a phase; None is plain."""
-    return _BY_PHASE[contrast]
+def tissue(contrast: str | None, iodine: float = 1.0) -> Tissue:
+    """The values of a phase; None is plain. `iodine` scales what contrast adds."""
+    if contrast is None:
+        return _BY_PHASE[None]
+    plain, full = asdict(_BY_PHASE[None]), asdict(_BY_PHASE[contrast])
+    return Tissue(**{name: value + iodine * (full[name] - value) for name, value in plain.items()})
