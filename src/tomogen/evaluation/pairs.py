@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from tomogen.evaluation.grids import Box, cropped, on_grid, shared, size, whole
 from tomogen.evaluation.marks import Marks
 from tomogen.evaluation.metrics import cnr, error
 from tomogen.evaluation.pair import HU, Metric, Pair, Reading
+from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Scores
 from tomogen.evaluation.subjects import BLURRED, INPUT, MADE, MEAN
 from tomogen.evaluation.tally import Tally, scored
@@ -46,6 +47,30 @@ class Asked:
     options: ReadOptions = DEFAULT
 
 
+@dataclass(frozen=True)
+class Sides:
+    """What is scored against what: a made scan for each truth, and where there are some the scan it was made from."""
+
+    truths: Sequence[Source]
+    mades: Sequence[Source]
+    inputs: Sequence[Source | None]
+    mean: MeanScan | None = None
+    """Of the training scans, as a floor."""
+
+
+class Found(NamedTuple):
+    """What scoring found."""
+
+    subjects: dict[str, list[Score]]
+    notes: list[str]
+    """What the reader must know."""
+    evidence: Evidence
+
+
+More = Callable[[str, Volume], Iterator[Reading]]
+"""Further readings of a scan on the grid of the truth of a name, beyond those against that truth."""
+
+
 @dataclass
 class _Case:
     """A truth on its own grid, and beside it, cut to the voxels that all have, what is scored."""
@@ -66,7 +91,7 @@ def score_pairs(
         UsageFault: a convention that there is not.
     """
     began = time.monotonic()
-    modules = _modules(asked.conventions)
+    modules = metrics_of(asked.conventions)
     truths = gather(truth, patients=asked.patients, options=asked.options)
     mades = _matched(truths, gather(made, options=asked.options), "made", made)
     inputs: Sequence[Source | None] = [None] * len(truths)
@@ -74,6 +99,34 @@ def score_pairs(
         inputs = _matched(truths, gather(asked.source, options=asked.options), "input", asked.source)
     mean = None if asked.train is None else MeanScan(gather(asked.train, split="train", options=asked.options))
     marks = Marks(asked.mask, asked.structure, asked.options)
+    found = score_sides(Sides(truths, mades, inputs, mean), marks, modules, resampled=asked.resample, progress=progress)
+    people = len({one.patient for one in truths})
+    facts = {
+        "truth": called(truth), "made": called(made), "scans": str(len(truths)), "patients": str(people),
+        **({} if mean is None or asked.train is None else {"train": f"{called(asked.train)}: {mean.told}"}),
+        "seconds": f"{time.monotonic() - began:.1f}",
+    }  # fmt: skip
+    scores = Scores(kind="pairs", subjects=found.subjects, notes=[*guessed(truths), *found.notes], facts=facts)
+    return scores, found.evidence
+
+
+def score_sides(
+    sides: Sides,
+    marks: Marks,
+    modules: Sequence[tuple[str, Metric]],
+    *,
+    resampled: bool = False,
+    more: More | None = None,
+    progress: Progress = silent,
+) -> Found:
+    """Scores of what was made and of the floors against the truths, read one case at a time.
+
+    `modules` are metrics by convention, as `metrics_of` gives them.
+
+    Raises:
+        InputMissing, DataInvalid: as `on_grid` says.
+    """
+    truths, mean = sides.truths, sides.mean
     tallies: dict[str, Tally] = {}
     moved: list[str] = []
     trained: list[str] = []
@@ -81,9 +134,9 @@ def score_pairs(
     counts = {name: np.zeros(len(EDGES) - 1, dtype=np.int64) for name in ("truth", "made")}
     for number, one in enumerate(truths):
         progress(number, len(truths), one.name)
-        case = _read(one, mades[number], inputs[number], resampled=asked.resample)
+        case = _read(one, sides.mades[number], sides.inputs[number], resampled=resampled)
         moved += case.notes
-        for name, readings in _readings(case, mean, marks, modules):
+        for name, readings in _readings(case, mean, marks, modules, more):
             tallies.setdefault(name, Tally()).add(one.name, readings)
         if mean is not None and mean.holds(case.whole):
             trained.append(one.name)
@@ -93,19 +146,11 @@ def score_pairs(
             shown.append(case.shown)
     progress(len(truths), len(truths), "scored")
     patients = {one.name: one.patient for one in truths}
-    people = len(set(patients.values()))
-    facts = {
-        "truth": called(truth), "made": called(made), "scans": str(len(truths)), "patients": str(people),
-        **({} if mean is None or asked.train is None else {"train": f"{called(asked.train)}: {mean.told}"}),
-        "seconds": f"{time.monotonic() - began:.1f}",
-    }  # fmt: skip
-    scores = Scores(
-        kind="pairs",
-        subjects=scored(tallies, patients, marks.names(), _MOVED if moved else ""),
-        notes=[*guessed(truths), *_cautions(len(truths), people, trained), *moved],
-        facts=facts,
+    return Found(
+        scored(tallies, patients, marks.names(), _MOVED if moved else ""),
+        [*_cautions(len(truths), len(set(patients.values())), trained), *moved],
+        Evidence(pairs=shown, edges=EDGES, histograms=counts),
     )
-    return scores, Evidence(pairs=shown, edges=EDGES, histograms=counts)
 
 
 def _cautions(scans: int, people: int, trained: Sequence[str]) -> Iterator[str]:
@@ -156,7 +201,11 @@ def _percent(share: float) -> str:
 
 
 def _readings(
-    case: _Case, mean: MeanScan | None, marks: Marks, modules: Sequence[tuple[str, Metric]]
+    case: _Case,
+    mean: MeanScan | None,
+    marks: Marks,
+    modules: Sequence[tuple[str, Metric]],
+    more: More | None,
 ) -> Iterator[tuple[str, Iterator[Reading]]]:
     """What each metric says of each subject of a case; conventions only of what was made."""
     name = case.shown.case
@@ -168,6 +217,8 @@ def _readings(
                 yield subject, metric.measure(pair)
         if structure is not None:
             yield subject, _of_structure(replace(pair, mask=structure, mask_name=marks.structured))
+        if more is not None and subject != BLURRED:
+            yield subject, more(name, replace(case.shown.truth, hu=np.asarray(hu, dtype=np.float32)))
 
 
 def _subjects(case: _Case, mean: MeanScan | None) -> dict[str, HU]:
@@ -180,8 +231,12 @@ def _subjects(case: _Case, mean: MeanScan | None) -> dict[str, HU]:
     return found
 
 
-def _modules(conventions: str) -> list[tuple[str, Metric]]:
-    """The standard metrics, and the conventions asked for: `all`, `standard` for none, or names by comma."""
+def metrics_of(conventions: str) -> list[tuple[str, Metric]]:
+    """The standard metrics, and the conventions asked for: `all`, `standard` for none, or names by comma.
+
+    Raises:
+        UsageFault: there is no such convention.
+    """
     known = catalog.names("evaluation.conventions")
     wanted = [word.strip() for word in conventions.split(",") if word.strip()]
     if "all" in wanted:
