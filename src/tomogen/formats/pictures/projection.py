@@ -1,0 +1,79 @@
+"""A radiograph as PNG or JPEG, as a Radiograph: grey values, and where we computed it the view."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomogen.errors import DataInvalid, Reason
+from tomogen.formats.pictures.slices import _KEY, _opened
+from tomogen.radiography.radiograph import Radiograph
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+MAX_PIXELS = 2**26
+"""Of one picture: detectors have at most some 30 million."""
+
+_RANGE = {"1": 1, "L": 255, "I;16": 65535, "I;16B": 65535, "I": 65535}
+"""Pillow's modes of one grey value a pixel, and the highest value."""
+_COLOURED = 4
+"""Of 255: how far colours may lie apart in a grey picture that was stored in colour. JPEG rounds by as much."""
+_VIEW = re.compile(r"; DRR, view (\w+)")
+_NAMED = {"pa": "pa", "ap": "ap", "lateral": "lateral", "left": "lateral", "right": "right"}
+
+
+def read(path: Path, view: str | None = None) -> Radiograph:
+    """The radiograph in a PNG or JPEG, taken to be bone-white and hung as on a viewing box.
+
+    8 or 16 bits, on 0..1 of these. Colour is taken where all colours are equal. What is transparent becomes black.
+
+    Raises:
+        InputMissing: the file cannot be opened.
+        DataInvalid: no picture, damaged, animated, in colour, too large, or one value everywhere.
+    """
+    with _opened(path) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            raise DataInvalid("an animated picture, one radiograph expected", reason=Reason.DIMENSIONS, at=path)
+        if image.width * image.height > MAX_PIXELS:
+            raise DataInvalid(
+                f"{image.height} x {image.width} pixels, more than a detector has", reason=Reason.TOO_LARGE, at=path
+            )
+        text = str(image.info.get(_KEY, ""))
+        unit = _unit(image, path)
+    if unit.min() == unit.max():
+        raise DataInvalid("one value everywhere", reason=Reason.CONSTANT, at=path)
+    if text.startswith("{"):
+        raise DataInvalid(
+            "a slice of a CT given where a radiograph belongs",
+            reason=Reason.MODALITY,
+            at=path,
+            fix="tomogen xray makes radiographs",
+        )
+    match = _VIEW.search(text)
+    return Radiograph(unit, view=view or (None if match is None else _NAMED.get(match[1])), synthetic=match is not None)
+
+
+def _unit(image: "Image", path: Path) -> NDArray[np.float32]:
+    """The grey values of a picture on 0..1.
+
+    Raises:
+        DataInvalid: it is in colour.
+    """
+    mode = image.mode
+    clear = "A" in image.getbands() or "transparency" in image.info
+    if mode in _RANGE and not clear:
+        return np.asarray(image).astype(np.float32) / np.float32(_RANGE[mode])
+    if mode in ("CMYK", "YCbCr", "LAB", "HSV", "F"):
+        raise DataInvalid(f"a {mode} picture, grey expected", reason=Reason.DIMENSIONS, at=path)
+    values = np.asarray(image.convert("RGBA")).astype(np.float32)
+    colours = values[..., :3]
+    shown = values[..., 3] > 0
+    apart = (colours.max(axis=-1) - colours.min(axis=-1))[shown]
+    if len(apart) and float(np.percentile(apart, 99.9)) > _COLOURED:
+        raise DataInvalid("a picture in colour, a grey radiograph expected", reason=Reason.DIMENSIONS, at=path)
+    found: NDArray[np.float32] = (colours.mean(axis=-1) * values[..., 3] / 255**2).astype(np.float32)
+    return found
