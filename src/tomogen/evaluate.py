@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tomogen.appraisal import against_truth
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.resample import resample_whole
 from tomogen.errors import DataInvalid, InputMissing, Reason, UsageFault
@@ -166,6 +167,7 @@ def run(
     network: str | Path | None = None,
     weights: str | Path | None = None,
     sha256: str | None = None,
+    conventions: str = "standard",
     device: str = "auto",
     require: Sequence[str] = (),
     commands: Sequence[str] = (),
@@ -175,8 +177,9 @@ def run(
     """Make `n` samples with the model of a run and score them against the held-out cases of the prepared folder `data`.
 
     Beside them stand two floors: real scans against real ones, and what the same model makes before any training.
-    A model of slices is also judged as volumes, its slices stacked. The report is written to `out`, by default the
-    run's `report` folder.
+    A model of slices is also judged as volumes, its slices stacked. A model that starts from something, such as
+    radiographs, makes each held-out case of its own and is scored against that, as `pairs` does, with the published
+    `conventions` that are asked for. The report is written to `out`, by default the run's `report` folder.
 
     Raises:
         InputMissing: no run, no weights yet, or no cases.
@@ -191,6 +194,22 @@ def run(
     networks = networks_of(network, weights, sha256)
     cases = CaseFolder.open(data)
     split, caution = chosen_split(cases, split, trained_on=cases.digest == loaded.run.data["digest"])
+    if loaded.synthesizer.conditions:
+        held = against_truth(loaded, cases, split, conventions=conventions, progress=progress)
+        return _finished(
+            Scores(
+                kind="run",
+                subjects=held.subjects,
+                notes=[*([caution] if caution else []), *held.notes],
+                facts=_run_facts(loaded, cases, split) | {"seconds": f"{time.monotonic() - began:.1f}"},
+            ),
+            held.evidence,
+            folder,
+            required,
+            title=f"Scores of {loaded.run.name}",
+            commands=commands,
+            run=loaded.run,
+        )
     field = Field(tuple(loaded.synthesizer.shape), loaded.run.spacing, loaded.run.window)
     pools: dict[str, list[Volume]] = {"real": [], "made": []}
 
@@ -222,8 +241,7 @@ def run(
             subjects[subject] += [score for score in more if _of_volumes(score)]
         found = found._replace(profiles=stacked.profiles)
     notes = [*([caution] if caution else []), *found.notes]
-    facts = {
-        "run": loaded.run.identifier, "recipe": loaded.run.name, "data": called(cases.path), "split": split,
+    facts = _run_facts(loaded, cases, split) | {
         "samples": str(n), "seed": str(seed), **_networks(networks), "seconds": f"{time.monotonic() - began:.1f}",
     }  # fmt: skip
     scores = Scores(kind="run", subjects=subjects, notes=notes, facts=facts)
@@ -236,6 +254,12 @@ def run(
         commands=commands,
         run=loaded.run,
     )
+
+
+def _run_facts(loaded: Loaded, cases: CaseFolder, split: str) -> dict[str, str]:
+    return {
+        "run": loaded.run.identifier, "recipe": loaded.run.name, "data": called(cases.path), "split": split,
+    }  # fmt: skip
 
 
 def _scan(source: Source) -> Scan:

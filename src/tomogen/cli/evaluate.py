@@ -172,6 +172,10 @@ for subcommand in (
         click.option("--split", default=None, help="Cases to score against; by default test, else val, else train."),
         *_network,
         click.option(
+            "--conventions", default="standard", show_default=True, metavar="NAMES",
+            help="Of a run that starts from a scan or radiographs: published conventions beside the standard one.",
+        ),
+        click.option(
             "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
             help="Where to compute samples.",
         ),

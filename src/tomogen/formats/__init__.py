@@ -78,6 +78,8 @@ class Provenance:
     index: int
     scan: int = 1
     """Which scan of this patient, counted from 1: a patient's scans share study and frame of reference."""
+    source: str = ""
+    """Digest of what it was made from, where it was not made from noise."""
     description: str = ""
 
 
@@ -214,7 +216,8 @@ SYNTHETIC = "SYNTHETIC"
 def origin(volume: Volume, provenance: Provenance | None) -> str:
     """What a file's free text says of a synthetic volume; nothing for others. The most telling comes first."""
     if provenance is not None:
-        made = f"tomogen/{provenance.model}, run {provenance.run}, seed {provenance.seed}, sample {provenance.index}"
+        told = f"from {provenance.source}" if provenance.source else f"seed {provenance.seed}, sample {provenance.index}"
+        made = f"tomogen/{provenance.model}, run {provenance.run}, {told}"
         return f"{SYNTHETIC}: {made}; not for diagnosis"
     return f"{SYNTHETIC}: tomogen; not for diagnosis" if volume.acquisition.synthetic else ""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tomogen import formats, storage
 from tomogen.batch import normal, seed_of
-from tomogen.errors import UsageFault
+from tomogen.errors import RecipeMismatch, UsageFault
 from tomogen.formats import Provenance, pictures
 from tomogen.generation.load import Loaded, load
 from tomogen.progress import Progress, silent
@@ -24,6 +24,13 @@ SHOWN = 64
 """Slices in the grid, at most."""
 OURS = re.compile(r"sample-\d{6}(\..*)?|grid\.png")
 """What a sampling writes, and so may replace."""
+
+_VERBS = {
+    "xrays": "tomogen reconstruct RUN OUT --frontal PICTURE --lateral PICTURE",
+    "source": "tomogen translate RUN SCAN OUT",
+    "drr": "tomogen reconstruct RUN OUT --style THIS_RUN",
+}
+"""What a run is for that starts from a condition."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ def sample(
     Raises:
         UsageFault: `out` holds something and `overwrite` is not given, or is a file; no format, or one that is
             unknown; no sample.
-        InputMissing, RecipeMismatch, DependencyMissing: as `load` says.
+        RecipeMismatch: a run that makes scans of something else than noise; and as `load` says.
+        InputMissing, DependencyMissing: as `load` says.
     """
     out = Path(out)
     if out.resolve() == Path(run).resolve():
@@ -79,6 +87,12 @@ def sample(
             fix="--overwrite, or another folder" if out.is_dir() else "name a folder",
         )
     loaded = load(run, device)
+    if loaded.synthesizer.conditions:
+        raise RecipeMismatch(
+            f"the run makes scans of {', '.join(loaded.synthesizer.conditions)}, not of noise",
+            at=run,
+            fix=_VERBS.get(loaded.synthesizer.conditions[0]),
+        )
     names: list[str] = []
     slices: list[NDArray[np.int16]] = []
     place = out.with_name(f"{out.name}.new") if taken else out
@@ -121,7 +135,7 @@ def volumes(loaded: Loaded, n: int, seed: int) -> Iterator[Volume]:
 def volume(loaded: Loaded, seed: int, index: int) -> Volume:
     """Sample `index` (from 1) of a seed in int16 HU, its middle at 0 mm; a slice has depth 1."""
     hu = loaded.run.window.to_hu(images(loaded, seed, index)).round().to(torch.int16).cpu().numpy()
-    return Volume(_deep(hu), _centred(_deep(hu).shape, loaded.run.spacing), Acquisition(synthetic=True))
+    return Volume(_deep(hu), centred(_deep(hu).shape, loaded.run.spacing), Acquisition(synthetic=True))
 
 
 def images(loaded: Loaded, seed: int, index: int) -> torch.Tensor:
@@ -137,7 +151,8 @@ def _deep(hu: NDArray[np.int16]) -> NDArray[np.int16]:
     return hu if hu.ndim == 3 else hu[None]
 
 
-def _centred(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> NDArray[np.float64]:
+def centred(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> NDArray[np.float64]:
+    """The affine of a grid whose middle lies at 0 mm."""
     affine = affine_of(spacing)
     affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
     return affine

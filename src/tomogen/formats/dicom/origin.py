@@ -51,18 +51,20 @@ class Origin:
 
 
 def origin_of(volume: Volume, provenance: Provenance | None) -> Origin:
-    """A synthetic volume is known by run, seed and index; any other by its voxels and its place.
+    """A synthetic volume is known by run, seed, index and source; any other by its voxels and its place.
 
     The first block of the PatientID is made of run and seed together: sample 1 of two seeds is two patients.
     """
     acquisition = volume.acquisition
     if provenance is not None:
         run, seed, index = provenance.run, provenance.seed, provenance.index
-        block = uuid.uuid5(_NAMESPACE, f"{run}/{seed}").hex[:8]
-        text = f"model {provenance.model}, run {run}, seed {seed}, sample {index}"
+        source = f"/{provenance.source}" if provenance.source else ""
+        block = uuid.uuid5(_NAMESPACE, f"{run}/{seed}{source}").hex[:8]
+        told = f"made from {provenance.source}" if source else f"seed {seed}, sample {index}"
+        text = f"model {provenance.model}, run {run}, {told}"
         return Origin(
             synthetic=True,
-            key=f"{run}/{seed}/{index}",
+            key=f"{run}/{seed}/{index}{source}",
             patient_id=f"TOMOGEN-{block}-{index:06d}",
             patient_name=f"SYNTHETIC^TOMOGEN {index:04d}",
             description=f"{text}. {provenance.description}" if provenance.description else text,
