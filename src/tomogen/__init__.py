@@ -19,6 +19,7 @@ _PUBLIC = {
     "prepare": "cases.prepare",
     "train": "training.launch",
     "sample": "generation.sample",
+    "reconstruct": "generation.reconstruct",
     "convert": "conversion",
     "view": "conversion",
     "xray": "exposure",

@@ -1,8 +1,5 @@
 """A scan in another shape: another format, or a picture to look at."""
 
-import contextlib
-import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +9,7 @@ from tomogen import formats
 from tomogen.errors import UsageFault
 from tomogen.formats import DEFAULT, ReadOptions
 from tomogen.intensity import WINDOWS, Window
+from tomogen.storage import free, replacing
 from tomogen.volume import Volume
 
 if TYPE_CHECKING:
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
 Style = Literal["sheet", "strip", "planes"]
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".slices", ".jpegs")
-_SLICE = re.compile(r"\d{4,}\.(dcm|png|jpg)")
-"""Names of the files in a folder that we write, and so may remove."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +71,10 @@ def convert(
     source, out = Path(source), Path(out)
     jobs = list(_jobs(_targets(source, out, to, enhanced), windows(window)))
     for path, _ in jobs:
-        _free(path, overwrite, source)
+        free(path, overwrite, source)
     volume = formats.read(source, options)
     for path, one in jobs:
-        with _kept_until_replaced(path):
+        with replacing(path):
             _write(volume, path, one, rle)
     return ConvertResult(
         files=tuple(str(path) for path, _ in jobs),
@@ -113,7 +109,7 @@ def view(
     if ending not in (".png", ".jpg", ".jpeg", ".gif", ".dcm"):
         raise UsageFault(f"no picture ends in {ending or 'nothing'!r}; endings: .png, .jpg, .gif, .dcm", at=out)
     shown = windows(window) or windows("full")
-    _free(out, overwrite, source)
+    free(out, overwrite, source)
     volume = formats.read(source, options)
     if ending == ".gif":
         flights = [pictures.fly_through(volume, one) for one in shown.values()]
@@ -166,12 +162,7 @@ def _targets(source: Path, out: Path, to: str, enhanced: bool) -> list[Path]:
         return [out / f"{name}{'.dcm' if enhanced and word == 'dicom' else ending}" for word, ending in endings.items()]
     if enhanced and out.suffix.lower() != ".dcm":
         raise UsageFault("--enhanced writes one file", at=out, fix=f"a name such as {out.name}.dcm, or --to dicom")
-    if formats.ending_of(out) and not out.name.lower().endswith(formats.suffixes()):
-        raise UsageFault(
-            f"no format writes {out.suffix}; formats: {', '.join(sorted(formats.outputs()))}",
-            at=out,
-            fix="--to FORMATS",
-        )
+    formats.writes(out)
     return [out]
 
 
@@ -185,34 +176,6 @@ def _jobs(targets: list[Path], shown: dict[str, Window]) -> Iterator[tuple[Path,
         else:
             for name, window in shown.items():
                 yield target.with_name(f"{target.stem}-{name}{target.suffix}"), window
-
-
-@contextlib.contextmanager
-def _kept_until_replaced(path: Path) -> Iterator[None]:
-    """A folder that is to be replaced steps aside, and comes back if the new one is not written."""
-    if not path.is_dir():
-        yield
-        return
-    aside = path.with_name(f"{path.name}.replaced")
-    path.rename(aside)
-    try:
-        yield
-    except BaseException:
-        aside.rename(path)
-        raise
-    shutil.rmtree(aside)
-
-
-def _free(path: Path, overwrite: bool, source: Path) -> None:
-    """Whether the output may be written there."""
-    if path.exists() and path.resolve() == source.resolve():
-        raise UsageFault("the output is the scan itself", at=path, fix="another name")
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    if not overwrite:
-        raise UsageFault("the output is there already", at=path, fix="--overwrite, or another name")
-    if path.is_dir() and not all(_SLICE.fullmatch(entry.name) for entry in path.iterdir()):
-        raise UsageFault("the folder holds more than slices that we wrote", at=path, fix="another name")
 
 
 def _write(volume: Volume, path: Path, window: Window | None, rle: bool) -> None:

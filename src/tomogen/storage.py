@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ INFLATION = 1032
 """Deflate makes of one byte at most so many (RFC 1951: 258 bytes from two bits)."""
 
 _CHUNK = 2**20
+
+_SLICE = re.compile(r"\d{4,}\.(dcm|png|jpg)")
+"""Names of the files in a folder of slices that we write, and so may remove."""
 
 
 @contextlib.contextmanager
@@ -44,6 +48,38 @@ def whole(path: Path) -> Iterator[Path]:
             if cause.errno:
                 raise OSError(cause.errno, cause.strerror, str(path)) from error
         raise
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[None]:
+    """A folder that is to be replaced steps aside, and comes back if the new one is not written."""
+    if not path.is_dir():
+        yield
+        return
+    aside = path.with_name(f"{path.name}.replaced")
+    path.rename(aside)
+    try:
+        yield
+    except BaseException:
+        aside.rename(path)
+        raise
+    shutil.rmtree(aside)
+
+
+def free(path: Path, overwrite: bool, source: Path | None = None) -> None:
+    """Whether a scan may be written as `path`, a file or a folder of slices; `source` is what it is made from.
+
+    Raises:
+        UsageFault: something is there that may not be replaced, or `overwrite` is not given.
+    """
+    if source is not None and path.exists() and path.resolve() == source.resolve():
+        raise UsageFault("the output is the scan itself", at=path, fix="another name")
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not overwrite:
+        raise UsageFault("the output is there already", at=path, fix="--overwrite, or another name")
+    if path.is_dir() and not all(_SLICE.fullmatch(entry.name) for entry in path.iterdir()):
+        raise UsageFault("the folder holds more than slices that we wrote", at=path, fix="another name")
 
 
 def head(path: Path, size: int) -> bytes:

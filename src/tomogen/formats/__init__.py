@@ -109,6 +109,17 @@ def write(volume: Volume, path: str | Path, provenance: Provenance | None = None
     return path
 
 
+def writes(path: Path) -> None:
+    """Whether the ending of `path` names a format that a scan can be written in; none is a folder of DICOM slices.
+
+    Raises:
+        UsageFault: it names none.
+    """
+    if ending_of(path) and not path.name.lower().endswith(suffixes()):
+        known = ", ".join(sorted(outputs()))
+        raise UsageFault(f"no format writes {path.suffix}; formats: {known}", at=path, fix="another ending, or none")
+
+
 SPACING = (0.01, 100.0)
 """mm; voxels smaller or larger belong to no CT."""
 
@@ -216,7 +227,8 @@ SYNTHETIC = "SYNTHETIC"
 def origin(volume: Volume, provenance: Provenance | None) -> str:
     """What a file's free text says of a synthetic volume; nothing for others. The most telling comes first."""
     if provenance is not None:
-        told = f"from {provenance.source}" if provenance.source else f"seed {provenance.seed}, sample {provenance.index}"
+        drawn = f"seed {provenance.seed}, sample {provenance.index}"
+        told = f"from {provenance.source}" if provenance.source else drawn
         made = f"tomogen/{provenance.model}, run {provenance.run}, {told}"
         return f"{SYNTHETIC}: {made}; not for diagnosis"
     return f"{SYNTHETIC}: tomogen; not for diagnosis" if volume.acquisition.synthetic else ""

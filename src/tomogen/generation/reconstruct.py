@@ -1,0 +1,287 @@
+"""Reconstruction: radiographs of a chest, and a run that learnt from such, to a CT in true Hounsfield units."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tomogen import formats
+from tomogen.cases import films
+from tomogen.errors import DataInvalid, Reason, RecipeMismatch, UsageFault
+from tomogen.formats import Provenance
+from tomogen.generation import xrays
+from tomogen.generation.load import Loaded, load
+from tomogen.radiography import geometry as stand
+from tomogen.radiography.geometry import Geometry, View
+from tomogen.radiography.normal import normalised, seen
+from tomogen.radiography.radiograph import KINDS, Radiograph
+from tomogen.storage import free, replacing, whole
+
+RECORD = ".reconstruction.json"
+"""Ends the name of the file beside a reconstruction that tells what it was made of, and how well it explains that."""
+
+STANDING = 1.2
+"""Magnification of a radiograph whose file does not tell: a chest 0.3 m before the film, the source at 1.8 m."""
+
+UNLIKE = 1.25
+"""Ratio of the heights in mm of two pictures from which they are not of one stand."""
+
+BEAM = 0.01
+"""Part by which the distances of two rooms may differ before a warning is due."""
+
+
+@dataclass(frozen=True)
+class ReconstructResult:
+    """What was made."""
+
+    out: Path
+    record: Path
+    """JSON beside it: the run, the pictures, the residuals."""
+    run: str
+    """Identifier of the run."""
+    views: tuple[str, ...]
+    shape: tuple[int, int, int]
+    """Voxels along (depth, height, width)."""
+    spacing: tuple[float, float, float]
+    """mm along (depth, height, width)."""
+    residuals: Mapping[str, float]
+    """By view: how far the reconstruction's own radiograph is from the one given, ||a - b|| / ||b||."""
+    style: str | None = None
+    """Identifier of the run that made the radiographs look computed."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A radiograph that was given, and the room it was shot in where that is known."""
+
+    path: Path
+    picture: Radiograph
+    view: View | None = None
+    room: Geometry | None = None
+
+    @property
+    def spacing(self) -> tuple[float, float] | None:
+        """Mm between rows and columns in the plane of the isocentre."""
+        if self.picture.spacing is None:
+            return None
+        factor = STANDING if self.room is None or self.view is None else self.room.magnification(self.view)
+        rows, columns = self.picture.spacing
+        return rows / factor, columns / factor
+
+
+def reconstruct(
+    run: str | Path,
+    out: str | Path,
+    *,
+    frontal: str | Path | None = None,
+    lateral: str | Path | None = None,
+    style: str | Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> ReconstructResult:
+    """Make a CT of a frontal and a lateral radiograph, or of the one that the run takes, and write it as `out`.
+
+    The ending of `out` tells the format; without one it is a folder of DICOM slices. Radiographs are DICOM, PNG or
+    JPEG. Where spacing is known (DICOM, or the geometry.json that `xray` wrote beside a picture) they are laid on the
+    run's detector in mm; elsewhere the whole picture is taken for what the run's beam sees. `style` is a CycleGAN run
+    through which real radiographs pass first. Dropout is off: the same radiographs give the same scan.
+
+    The radiographs of the scan, shot in the run's room, are held against those given: the residuals are returned and
+    written beside `out`, in a file that ends in `.reconstruction.json`.
+
+    Raises:
+        InputMissing: no run, no weights, or a radiograph is not there.
+        DataInvalid: what is given is no radiograph of a chest; two are of two patients, of unlike scale, upside down
+            or in each other's place.
+        RecipeMismatch: the run does not reconstruct, or `style` is no run that restyles radiographs.
+        UsageFault: too few or too many radiographs for the run; `out` is there and `overwrite` is not given.
+    """
+    out = Path(out)
+    record = out.with_name(formats.stem(out) + RECORD)
+    formats.writes(out)
+    for path in (out, record):
+        free(path, overwrite)
+    loaded = load(run, device)
+    if not xrays.reconstructs(loaded):
+        raise RecipeMismatch(
+            f"the run is of {loaded.run.name}, which does not reconstruct from radiographs",
+            at=run,
+            fix="a run of x2ct_light or one of its kin: tomogen recipes list",
+        )
+    restyler = None if style is None else _restyler(style, device)
+    shots = _shots(loaded, {"frontal": frontal, "lateral": lateral})
+    pictures = np.stack([_seen(loaded, shot, restyler) for shot in shots])
+    volume = xrays.scan_of(loaded, pictures)
+    residuals = xrays.residuals(loaded, volume.hu, pictures)
+
+    source = "sha256:" + hashlib.sha256(pictures.tobytes()).hexdigest()[:16]
+    told = ", ".join(f"{view} {value:.3f}" for view, value in residuals.items())
+    provenance = Provenance(
+        model=loaded.run.recipe.model, run=loaded.run.identifier, seed=0, index=1, source=source,
+        description=f"CT estimated from {len(pictures)} radiographs; residual of re-projection {told}",
+    )  # fmt: skip
+    facts = {
+        "schema": 1,
+        "run": loaded.run.identifier,
+        "recipe": loaded.run.name,
+        "style": None if restyler is None else restyler.run.identifier,
+        "source": source,
+        "views": list(residuals),
+        "residuals": residuals,
+        "geometry": stand.record(xrays.room(loaded)),
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out):
+        formats.write(volume, out, provenance)
+    with whole(record) as partial:
+        partial.write_text(json.dumps(facts, indent=1) + "\n")
+    return ReconstructResult(
+        out=out,
+        record=record,
+        run=loaded.run.identifier,
+        views=tuple(residuals),
+        shape=volume.shape,
+        spacing=volume.spacing,
+        residuals=residuals,
+        style=None if restyler is None else restyler.run.identifier,
+    )
+
+
+def _shots(loaded: Loaded, given: Mapping[str, str | Path | None]) -> list[Shot]:
+    """The radiographs that a run takes, in its order, once they can be of one patient.
+
+    Raises:
+        UsageFault, InputMissing, DataInvalid: as `reconstruct` says.
+    """
+    views = loaded.run.recipe.config.views
+    wanted = {KINDS[view]: view for view in views}
+    for kind, path in given.items():
+        if kind in wanted and path is None:
+            raise UsageFault(
+                f"the run reconstructs from {len(views)} radiographs ({', '.join(views)}); the {kind} one is not given",
+                fix=f"--{kind} FILE, or a run that takes one view",
+            )
+        if kind not in wanted and path is not None:
+            raise UsageFault(
+                f"the run takes {', '.join(views)} alone; a {kind} radiograph is of no use to it",
+                fix=f"without --{kind}, or a run that takes both views",
+            )
+    shots = [_shot(Path(path), kind) for kind, path in given.items() if path is not None]
+    for shot, kind in zip(shots, wanted, strict=True):
+        _is(shot, kind, wanted[kind])
+    if len(shots) == 2:
+        _one_patient(*shots)
+    mine = xrays.room(loaded)
+    for shot, view in zip(shots, mine.views, strict=True):
+        _one_room(shot, mine, view)
+    return shots
+
+
+def _shot(path: Path, kind: str) -> Shot:
+    """A radiograph, with what the geometry.json beside it tells of a picture that `xray` wrote."""
+    picture = films.read(path)
+    beside = path.with_name("geometry.json")
+    if not beside.is_file():
+        return Shot(path, picture)
+    room = stand.load(beside)
+    views = {view.name: view for view in room.views}
+    view = views.get(path.stem)
+    if view is None or room.size != picture.pixels.shape:
+        return Shot(path, picture)
+    named = picture.view or (view.name if view.name in KINDS else None)
+    return Shot(path, replace(picture, spacing=room.pixel, synthetic=True, view=named), view, room)
+
+
+def _is(shot: Shot, kind: str, view: str) -> None:
+    """Raise unless a radiograph is of the kind it is given as."""
+    found = shot.picture.kind
+    if found is not None and found != kind:
+        raise DataInvalid(
+            f"a {found} radiograph is given as the {kind} one",
+            reason=Reason.MIXED,
+            at=shot.path,
+            fix="give each under its own flag: --frontal PA --lateral LATERAL",
+        )
+    if {shot.picture.view, view} == {"pa", "ap"}:
+        warnings.warn(
+            f"{shot.path.name} is {shot.picture.view.upper()}, the run learnt from {view.upper()}: "  # type: ignore[union-attr]
+            "the heart is magnified otherwise",
+            stacklevel=4,
+        )
+
+
+def _one_patient(frontal: Shot, lateral: Shot) -> None:
+    """Raise where two radiographs cannot be of one patient in one room."""
+    patients = {frontal.picture.patient, lateral.picture.patient}
+    if None not in patients and len(patients) == 2:
+        raise DataInvalid(
+            "the two radiographs are of two patients by their headers", reason=Reason.UNPAIRED, at=lateral.path
+        )
+    if frontal.spacing is not None and lateral.spacing is not None:
+        heights = [shot.spacing[0] * shot.picture.pixels.shape[0] for shot in (frontal, lateral)]  # type: ignore[index]
+        if max(heights) > UNLIKE * min(heights):
+            raise DataInvalid(
+                f"the frontal radiograph shows {heights[0]:.0f} mm from head to feet, the lateral {heights[1]:.0f} mm",
+                reason=Reason.BAD_GEOMETRY,
+                at=lateral.path,
+                fix="two radiographs of one stand, or mend their spacing",
+            )
+    elif (frontal.spacing is None) != (lateral.spacing is None):
+        lacking, has = (frontal, lateral) if frontal.spacing is None else (lateral, frontal)
+        raise DataInvalid(
+            f"{has.path.name} tells its spacing and {lacking.path.name} does not: their scales cannot be compared",
+            reason=Reason.NO_GEOMETRY,
+            at=lacking.path,
+            fix="both as DICOM, or both as pictures without a geometry.json beside",
+        )
+
+
+def _one_room(shot: Shot, mine: Geometry, view: View) -> None:
+    """Warn where a picture was shot from elsewhere than the run's were."""
+    if shot.room is None or shot.view is None:
+        return
+    theirs, ours = (
+        np.linalg.norm(np.array([one.source, np.subtract(one.detector, one.source)]), axis=1)
+        for one in (shot.view, view)
+    )
+    if shot.room.beam != mine.beam or np.abs(theirs / ours - 1).max() > BEAM:
+        warnings.warn(
+            f"{shot.path.name} was shot by a {shot.room.beam} beam, source at {theirs[0]:.0f} and detector at "
+            f"{theirs[1]:.0f} mm; the run learnt from a {mine.beam} beam, {ours[0]:.0f} and {ours[1]:.0f} mm",
+            stacklevel=4,
+        )
+
+
+def _seen(loaded: Loaded, shot: Shot, restyler: Loaded | None) -> xrays.Pictures:
+    """A radiograph as the run's networks see it, on 0..1."""
+    room = xrays.room(loaded)
+    size = room.size[0]
+    field = room.field_of_view(room.views[0])
+    picture = replace(shot.picture, spacing=shot.spacing)
+    if restyler is None:
+        return seen(picture, size, field)
+    side = restyler.synthesizer.shape[0]
+    real = torch.from_numpy(2 * seen(picture, side, field) - 1)[None, None].to(restyler.device)
+    with torch.inference_mode():
+        styled: Any = restyler.synthesizer.restyle(real, towards="drr")  # type: ignore[operator]
+    return normalised((styled[0, 0].float().cpu().numpy() + 1) / 2, size)
+
+
+def _restyler(style: str | Path, device: str) -> Loaded:
+    """The run that makes radiographs look computed.
+
+    Raises:
+        RecipeMismatch: it is of another kind.
+    """
+    loaded = load(style, device)
+    if "drr" not in loaded.synthesizer.conditions:
+        raise RecipeMismatch(
+            f"--style takes a run of cyclegan or one of its kin, this one is of {loaded.run.name}", at=style
+        )
+    return loaded
