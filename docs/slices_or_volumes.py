@@ -6,18 +6,17 @@ Writes `slices-or-volumes.json` beside this file: figures, commands, seed, wall 
 """
 
 import json
-import shlex
 import sys
 import time
 from pathlib import Path
 
-from tomogen.cli.__main__ import main as tomogen
+from typed import DOCS, filled, typed
+
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Scores
 from tomogen.evaluation.subjects import EQUAL, MADE, REAL
 
-DOCS = Path(__file__).parent
-START, END = "<!-- slices or volumes: made by docs/slices_or_volumes.py -->", "<!-- end -->"
+START = "<!-- slices or volumes: made by docs/slices_or_volumes.py -->"
 SIDE = "32"
 METRICS = ("kid/volume", "coherence")
 ALONE = "kid/axial"
@@ -40,16 +39,6 @@ def commands(out: str) -> list[str]:
             f"tomogen evaluate run {out}/{name} {out}/cases --n 16 --seed 0",
         ]
     return made
-
-
-def typed(command: str) -> None:
-    """Run a command as the shell would; end here if it fails."""
-    print(f"$ {command}", flush=True)
-    try:
-        tomogen([*shlex.split(command)[1:], "-q"])
-    except SystemExit as done:
-        if done.code:
-            raise
 
 
 def figures(out: Path) -> dict[str, dict[str, Score]]:
@@ -97,9 +86,7 @@ def main() -> None:
         },
     }  # fmt: skip
     (DOCS / "slices-or-volumes.json").write_text(json.dumps(record, indent=1) + "\n")
-    page = DOCS / "scores.md"
-    head, _, rest = page.read_text(encoding="utf-8").partition(START)
-    page.write_text(f"{head}{START}\n{page_of(found)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    filled("scores.md", START, page_of(found))
 
 
 if __name__ == "__main__":

@@ -172,18 +172,19 @@ def _shots(loaded: Loaded, given: Mapping[str, str | Path | None]) -> list[Shot]
                 f"the run takes {', '.join(views)} alone; a {kind} radiograph is of no use to it",
                 fix=f"without --{kind}, or a run that takes both views",
             )
-    shots = [_shot(Path(path), kind) for kind, path in given.items() if path is not None]
-    for shot, kind in zip(shots, wanted, strict=True):
+    found = {kind: _shot(Path(path)) for kind, path in given.items() if path is not None}
+    for kind, shot in found.items():
         _is(shot, kind, wanted[kind])
-    if len(shots) == 2:
-        _one_patient(*shots)
+    if len(found) == 2:
+        _one_patient(found["frontal"], found["lateral"])
+    shots = [found[kind] for kind in wanted]
     mine = xrays.room(loaded)
     for shot, view in zip(shots, mine.views, strict=True):
         _one_room(shot, mine, view)
     return shots
 
 
-def _shot(path: Path, kind: str) -> Shot:
+def _shot(path: Path) -> Shot:
     """A radiograph, with what the geometry.json beside it tells of a picture that `xray` wrote."""
     picture = films.read(path)
     beside = path.with_name("geometry.json")

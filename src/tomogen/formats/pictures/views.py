@@ -87,6 +87,11 @@ def stacked(images: "Sequence[Image]") -> "Image":
     return _tiled(images, 1)
 
 
+def beside(images: "Sequence[Image]") -> "Image":
+    """Images side by side."""
+    return _tiled(images, len(images))
+
+
 def grey(hu: NDArray[Any], window: Window) -> NDArray[np.uint8]:
     """HU as grey values: the window's low end 0, its high end 255, clipped."""
     found: NDArray[np.uint8] = np.rint((window.to_unit(hu) + 1) * 127.5).astype(np.uint8)

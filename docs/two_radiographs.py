@@ -1,0 +1,147 @@
+"""Two radiographs or one? Phantoms reconstructed by models that saw neither of them nor their like. Fills a page.
+
+    python docs/two_radiographs.py OUT          at most half an hour on two cores; OUT must be empty or absent
+    python docs/two_radiographs.py OUT --tiny   the same way in seconds, to see that it works; fills nothing
+
+Writes `two-radiographs.json`, the table of `reconstruct.md` and `images/two-radiographs.png` beside this file.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from typed import DOCS, filled, typed
+
+from tomogen.cases.folder import CaseFolder
+from tomogen.evaluation import interval
+from tomogen.evaluation.scores import Scores
+from tomogen.evaluation.subjects import MADE, MEAN
+from tomogen.formats import read, write
+from tomogen.formats.pictures import views
+from tomogen.intensity import FULL
+
+START = "<!-- two radiographs: made by docs/two_radiographs.py -->"
+METRICS = ("psnr", "ssim", "mae", "reprojection")
+MODELS = {"biplanar": "x2ct_light", "single": "x2ct_light_single"}
+WORDS = {"biplanar": "two radiographs", "single": "the frontal one alone", "mean": "none: the mean of training"}
+SHOWN = 3
+"""Patients in the picture."""
+
+
+class Size(NamedTuple):
+    """How much is done."""
+
+    phantoms: int
+    split: str
+    flags: str
+
+
+WHOLE = Size(240, "0.86 0.02 0.12", "")
+TINY = Size(
+    6, "0.5 0 0.5",
+    " --steps 2 --set training.batch=1 --set model.width=4 --set model.growth=4 --set model.bottleneck=4"
+    " --set model.decoder_width=4 --set model.discriminator_width=4",
+)  # fmt: skip
+
+
+def commands(out: str, size: Size) -> list[str]:
+    """What is typed."""
+    made = [
+        f"tomogen phantom {out}/scans --n {size.phantoms} --shape 64 64 64 --seed 11 --format nii",
+        f"tomogen prepare {out}/scans {out}/cases --shape 64 64 64 --spacing 5.5 --split {size.split}",
+    ]
+    for name, recipe in MODELS.items():
+        made += [
+            f"tomogen train {recipe} {out}/cases {out}/{name} --seed 0{size.flags}",
+            f"tomogen evaluate run {out}/{name} {out}/cases --conventions x2ct2019",
+        ]
+    return made
+
+
+def figures(out: Path) -> dict[str, dict[str, dict[str, object]]]:
+    """Each way's scores, and how much better one is than the next on the same patients."""
+    read_of = {name: Scores.read(out / name / "report" / "scores.json") for name in MODELS}
+    found = {name: {metric: read_of[name].get(MADE, metric) for metric in METRICS} for name in MODELS}
+    found["mean"] = {metric: read_of["biplanar"].get(MEAN, metric) for metric in METRICS}
+    told = {
+        name: {metric: {"value": score.value, "interval": score.interval} for metric, score in scores.items()}
+        for name, scores in found.items()
+    }
+    patients = {case.id: case.patient for case in CaseFolder.open(out / "cases").cases}
+    for better, worse in (("biplanar", "single"), ("single", "mean")):
+        told[f"{better} less {worse}"] = {}
+        for metric in METRICS:
+            one, other = found[better][metric], found[worse][metric]
+            one.compare(other)  # raises where they are not of one definition
+            differences = {case: value - other.cases[case] for case, value in one.cases.items()}
+            ends = interval.of_means(list(differences.values()), [patients[case] for case in differences])
+            value = sum(differences.values()) / len(differences)
+            told[f"{better} less {worse}"][metric] = {"value": value, "interval": ends, "n": len(differences)}
+    return told
+
+
+def page_of(told: dict[str, dict[str, dict[str, object]]]) -> str:
+    """The figures in Markdown."""
+
+    def cell(entry: dict[str, object], sign: str = "") -> str:
+        ends = entry["interval"]
+        within = f" [{ends[0]:{sign}.3g}, {ends[1]:{sign}.3g}]" if ends else ""  # type: ignore[index]
+        return f"{entry['value']:{sign}.3f}{within}"
+
+    rows = ["| made of | PSNR, dB | SSIM | MAE, HU | re-projection |", "|---|--:|--:|--:|--:|"]
+    rows += [f"| {WORDS[name]} | {' | '.join(cell(told[name][metric]) for metric in METRICS)} |" for name in WORDS]
+    rows += [
+        f"| *{name}* | {' | '.join(cell(told[name][metric], '+') for metric in METRICS)} |"
+        for name in told
+        if name not in WORDS
+    ]
+    return "\n".join(rows)
+
+
+def picture(out: Path, path: Path) -> None:
+    """Held-out patients: truth, two radiographs, one; each by `xray` and `reconstruct`, as a user has it."""
+    cases = CaseFolder.open(out / "cases")
+    sheets = []
+    for number, case in enumerate(cases.of("test")[:SHOWN]):
+        own = out / f"patient-{number}"
+        own.mkdir()
+        truth = cases.volume(case)
+        write(truth, own / "truth.nii.gz")
+        typed(f"tomogen xray {own}/truth.nii.gz {own}/shots --size 256")
+        typed(
+            f"tomogen reconstruct {out}/biplanar {own}/biplanar.nii.gz --frontal {own}/shots/pa.png "
+            f"--lateral {own}/shots/lateral.png"
+        )
+        typed(f"tomogen reconstruct {out}/single {own}/single.nii.gz --frontal {own}/shots/pa.png")
+        scans = [truth, read(own / "biplanar.nii.gz"), read(own / "single.nii.gz")]
+        sheets.append(views.beside([views.three_planes(scan, FULL, size=160) for scan in scans]))
+    views.stacked(sheets).save(path, optimize=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Everything, from nothing to the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--tiny", action="store_true")
+    given = parser.parse_args(arguments)
+    out, size = given.out, TINY if given.tiny else WHOLE
+    began = time.monotonic()
+    for command in commands(str(out), size):
+        typed(command)
+    told = figures(out)
+    record = {
+        "command": f"python docs/two_radiographs.py OUT{' --tiny' if given.tiny else ''}",
+        "commands": commands("OUT", size), "seed": 0, "seconds": round(time.monotonic() - began),
+        "versions": json.loads((out / "biplanar" / "environment.json").read_text())["versions"], "figures": told,
+    }  # fmt: skip
+    home = out if given.tiny else DOCS
+    (home / "two-radiographs.json").write_text(json.dumps(record, indent=1) + "\n")
+    picture(out, (out if given.tiny else DOCS / "images") / "two-radiographs.png")
+    if not given.tiny:
+        filled("reconstruct.md", START, page_of(told))
+
+
+if __name__ == "__main__":
+    main()

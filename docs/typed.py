@@ -1,0 +1,26 @@
+"""What the scripts of the docs share: commands typed as in a shell, and a page filled with what came of them."""
+
+import shlex
+from pathlib import Path
+
+from tomogen.cli.__main__ import main as tomogen
+
+DOCS = Path(__file__).parent
+END = "<!-- end -->"
+
+
+def typed(command: str) -> None:
+    """Run a command as the shell would; end here if it fails."""
+    print(f"$ {command}", flush=True)
+    try:
+        tomogen([*shlex.split(command)[1:], "-q"])
+    except SystemExit as done:
+        if done.code:
+            raise
+
+
+def filled(page: str, start: str, text: str) -> None:
+    """Put `text` between the marker `start` and the next end marker of a page."""
+    path = DOCS / page
+    head, _, rest = path.read_text(encoding="utf-8").partition(start)
+    path.write_text(f"{head}{start}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
