@@ -34,7 +34,9 @@ class Record:
     status: Literal["done", "copy", "refused", "failed"]
     """A copy holds the voxels of another scan, whose cases stand for it. Failed scans are tried again."""
     voxels: str = ""
-    """sha256 of the scan in HU, upright."""
+    """sha256 of the scan in HU, upright; of a pair, of both."""
+    halves: tuple[str, ...] = ()
+    """Of a pair, the sha256 of source and target each: pairs that share one are of one patient."""
     cases: tuple[Mapping[str, Any], ...] = ()
     """For each case what goes into the catalog, but patient and split; and `slices`."""
     warnings: tuple[str, ...] = ()
@@ -98,11 +100,13 @@ def read_record(out: Path, key: str) -> Record | None:
     """The record of a scan; None if there is none, it is damaged, or its voxels are not all there."""
     try:
         values = json.loads((out / SCANS / f"{key}.json").read_bytes())
-        record = Record(**values | {name: tuple(values[name]) for name in ("cases", "warnings")})
+        values |= {name: tuple(values.get(name, ())) for name in ("cases", "halves", "warnings")}
+        record = Record(**values)
         for case in record.cases:
             depth, height, width = case["shape"]
-            if (out / VOLUMES / f"{case['id']}.npy").stat().st_size <= 2 * depth * height * width:
-                return None
+            for ending in (".npy", *([".source.npy"] if case.get("source") else [])):
+                if (out / VOLUMES / f"{case['id']}{ending}").stat().st_size <= 2 * depth * height * width:
+                    return None
     except (OSError, KeyError, TypeError, ValueError):
         return None
     return record

@@ -30,6 +30,8 @@ class Preparation:
     """Whether all that is not the patient (table, clothes, air) becomes the HU floor."""
     fit: Fit = "contain"
     """With a shape alone: `contain` keeps proportions and pads; `stretch` scales each axis by itself."""
+    pairs: bool = False
+    """Whether a case is a pair: a target, and a source on the same grid."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no grid.
@@ -57,7 +59,10 @@ class Preparation:
 
     def record(self) -> dict[str, Any]:
         """As plain values for JSON."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        values = asdict(self)
+        if not self.pairs:  # as folders of single scans have always been written
+            del values["pairs"]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Preparation":
@@ -66,6 +71,7 @@ class Preparation:
         Raises:
             KeyError, TypeError: something is missing, or is not what it should be.
         """
+        record = {"pairs": False, **record}
         values: dict[str, Any] = {field.name: record[field.name] for field in fields(cls)}
         values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**values)

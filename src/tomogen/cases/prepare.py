@@ -21,6 +21,8 @@ from typing import Any
 from tomogen.cases import journal
 from tomogen.cases.folder import SPLITS, VOLUMES, Case, CaseFolder, write_catalog, write_json, write_whole
 from tomogen.cases.journal import FAILED, Record
+from tomogen.cases.pairs.layout import pair_up
+from tomogen.cases.pairs.pair import Pair
 from tomogen.cases.preparation import Fit, Preparation
 from tomogen.cases.scan import Finding, scan
 from tomogen.cases.split import Named, check_fractions, group, owner, pseudonyms, read_patients, split_patients
@@ -50,7 +52,7 @@ class PrepareResult:
     complete: bool
     """Whether the catalog is written; False for a shard while others are at work."""
     scans: int
-    """Scans that gave cases."""
+    """Scans that gave cases; where cases are pairs, pairs."""
     cases: int
     patients: int
     splits: dict[str, int]
@@ -64,6 +66,10 @@ class PrepareResult:
     refused: tuple[Refusal, ...]
     failed: tuple[Refusal, ...]
     warnings: tuple[str, ...]
+    pairs: bool = False
+    """Whether cases are pairs of a source and a target."""
+    registered: int = 0
+    """Pairs whose target was moved onto the source."""
 
 
 def prepare(
@@ -77,6 +83,8 @@ def prepare(
     fit: Fit = "contain",
     body_mask: bool = True,
     patients: str | Path | None = None,
+    pairs: str | Path | None = None,
+    register: bool = False,
     split: tuple[float, float, float] = (0.8, 0.1, 0.1),
     seed: int = 0,
     workers: int | None = None,
@@ -93,6 +101,10 @@ def prepare(
     they are as large as the body; with neither they keep the scan's voxels. `slab` cuts several cases of so many
     slices out of each scan. `options` say how far readers may go beyond what files tell.
 
+    `pairs` makes each case of two scans on one grid: a layout such as `CT1,CT2`, which names source and target, or
+    a CSV with columns source, target and perhaps patient. All geometry is taken from the source. A pair that does
+    not lie voxel upon voxel fails, with the offset that was measured; `register` moves its target rigidly instead.
+
     `executor` needs `submit` and the results of what that returns; otherwise `workers` processes run here.
     The same call goes on after an interruption. `shard="2/8"` prepares the second eighth of the scans; whichever
     shard ends last, or a call without `shard`, writes the catalog.
@@ -108,9 +120,11 @@ def prepare(
     out = Path(out)
     per_axis = (spacing, spacing, spacing) if isinstance(spacing, int | float) else spacing
     preparation = Preparation(
-        shape=shape, spacing=per_axis, slab=slab, window=window, body_mask=body_mask, fit=fit
+        shape=shape, spacing=per_axis, slab=slab, window=window, body_mask=body_mask, fit=fit, pairs=pairs is not None
     )  # fmt: skip
     check_fractions(split)
+    if register and pairs is None:
+        raise UsageFault("--register moves the targets of pairs", fix="--register --pairs")
     index, count = _shard(shard, overwrite)
     for path in paths:
         if path.resolve().is_relative_to(out.resolve()):
@@ -118,9 +132,16 @@ def prepare(
     named = [] if patients is None else read_patients(patients, paths)
 
     findings = _found(paths, out, options, progress)
+    broken: Sequence[Finding] = ()
+    apart: Sequence[Finding] = ()
+    if pairs is not None:
+        paired = pair_up(findings, pairs, paths, register=register)
+        broken = (*(pair for pair in paired.pairs if pair.verdict == "refuse"), *paired.broken)
+        findings, named = [*paired.pairs, *paired.broken], [*named, *paired.named]
+        apart = paired.others
     usable = {journal.key_of(finding): finding for finding in findings if finding.verdict == "use"}
     if not usable:
-        raise _nothing_usable(paths, findings)
+        raise _nothing_usable(paths, findings, "CT" if pairs is None else "pairs")
     _no_leak(usable, named, split)
     journal.claim(out, preparation, overwrite)
     journal.refuse_strangers(out, usable)
@@ -131,17 +152,18 @@ def prepare(
     _run(todo, executor, workers or _workers(len(todo)), progress)
 
     records = {key: record for key in usable if (record := journal.read_record(out, key)) is not None}
-    refused = [_refusal(finding) for finding in findings if finding.verdict != "use"]
+    refused = [_refusal(finding, finding in broken) for finding in findings if finding.verdict != "use"]
+    refused += [_apart(finding) for finding in apart]
     refused += [_failure(usable[key], record) for key, record in records.items() if record.failure is not None]
     kept = sum(key in before for key in mine)
     warnings = tuple(_warnings(usable, records))
     if len(records) < len(usable):
-        return _result(out, None, records, kept, refused, warnings)
+        return _result(out, None, records, kept, refused, warnings, preparation.pairs)
     if not any(record.status == "done" for record in records.values()):
         raise _all_failed(refused)
     folder, more = _assemble(out, preparation, usable, records, named, split, seed, alone=count == 1)
     _write_failed(out, refused)
-    return _result(out, folder, records, kept, refused, warnings + more)
+    return _result(out, folder, records, kept, refused, warnings + more, preparation.pairs)
 
 
 def _shard(shard: str | None, overwrite: bool) -> tuple[int, int]:
@@ -164,10 +186,10 @@ def _found(paths: Sequence[Path], out: Path, options: ReadOptions, progress: Pro
     return [finding for finding in findings if not finding.path.resolve().is_relative_to(inside)]
 
 
-def _nothing_usable(paths: Sequence[Path], findings: Sequence[Finding]) -> Exception:
+def _nothing_usable(paths: Sequence[Path], findings: Sequence[Finding], what: str) -> Exception:
     places = ", ".join(str(path) for path in paths)
     if not findings:
-        return InputMissing(f"no CT found in {places} (0 files)")
+        return InputMissing(f"no {what} found in {places} (0 files)")
     first = findings[0]
     if len(findings) == 1:
         return DataInvalid(
@@ -175,9 +197,9 @@ def _nothing_usable(paths: Sequence[Path], findings: Sequence[Finding]) -> Excep
         )
     tally = Counter(str(finding.reason) for finding in findings).most_common(5)
     return DataInvalid(
-        f"no CT found in {places}: {', '.join(f'{number} {reason}' for reason, number in tally)}",
+        f"no {what} found in {places}: {', '.join(f'{number} {reason}' for reason, number in tally)}",
         reason=first.reason or Reason.NOT_CT_FILE,
-        fix=f"tomogen doctor {paths[0]}",
+        fix=f"tomogen doctor {paths[0]}{'' if what == 'CT' else ' --pairs'}",
     )
 
 
@@ -206,8 +228,11 @@ def _done_before(out: Path, usable: dict[str, Finding]) -> dict[str, Record]:
     found = {}
     for key, finding in usable.items():
         record = journal.read_record(out, key)
-        if record is not None and record.status != "failed" and record.state == journal.state_of(finding):
-            found[key] = record
+        if record is None or record.status == "failed" or record.state != journal.state_of(finding):
+            continue
+        if isinstance(finding, Pair) and not finding.register and any("moved" in case for case in record.cases):
+            continue  # moved by an earlier command that asked for it
+        found[key] = record
     whole = {record.voxels for record in found.values() if record.status == "done"}
     return {key: record for key, record in found.items() if record.status != "copy" or record.voxels in whole}
 
@@ -244,7 +269,7 @@ def _bytes(finding: Finding, preparation: Preparation) -> int:
         step = preparation.spacing[0] if preparation.spacing else max(extent[1] / shape[1], extent[2] / shape[2])
         slabs = max(1, round(extent[0] / step / preparation.slab))
         shape = (preparation.slab, *shape[1:])
-    return 2 * slabs * shape[0] * shape[1] * shape[2]
+    return 2 * (1 + preparation.pairs) * slabs * shape[0] * shape[1] * shape[2]
 
 
 def _workers(tasks: int) -> int:
@@ -288,6 +313,11 @@ def _assemble(
     whole = {key: record for key, record in records.items() if record.status in ("done", "copy")}
     owners = [owner(usable[key].files, usable[key].patient, named, record.voxels) for key, record in whole.items()]
     warnings = _patient_warnings(named, [one.lines for one in owners], [one.names for one in owners])
+    # Pairs that share a scan are of one patient.
+    owners = [
+        replace(one, names=one.names | {f"voxels {digest}" for digest in record.halves})
+        for one, record in zip(owners, whole.values(), strict=True)
+    ]
     groups = group(owners)
     splits = split_patients(groups, owners, fractions, seed)
     warnings += [
@@ -351,10 +381,17 @@ def _warnings(usable: dict[str, Finding], records: dict[str, Record]) -> list[st
     return [f"{usable[key].path}: {warning}" for key, record in records.items() for warning in record.warnings]
 
 
-def _refusal(finding: Finding) -> Refusal:
+def _refusal(finding: Finding, failed: bool = False) -> Refusal:
     # Here `--spacing` is the grid's; what a file lacks is `--own-spacing`.
     fix = finding.fix.replace("--spacing", "--own-spacing") if finding.fix else None
-    return Refusal(str(finding.path), str(finding.reason), finding.detail, fix, failed=False)
+    return Refusal(str(finding.path), str(finding.reason), finding.detail, fix, failed)
+
+
+def _apart(finding: Finding) -> Refusal:
+    """A scan or file beside the pairs."""
+    if finding.verdict == "refuse":
+        return _refusal(finding)
+    return Refusal(str(finding.path), str(Reason.UNPAIRED), "belongs to no pair", None, failed=False)
 
 
 def _failure(finding: Finding, record: Record) -> Refusal:
@@ -378,6 +415,7 @@ def _result(
     kept: int,
     refused: Sequence[Refusal],
     warnings: tuple[str, ...],
+    pairs: bool,
 ) -> PrepareResult:
     done = [record for record in records.values() if record.status == "done"]
     cases = () if folder is None else folder.cases
@@ -395,4 +433,6 @@ def _result(
         refused=tuple(one for one in refused if not one.failed),
         failed=tuple(one for one in refused if one.failed),
         warnings=warnings,
+        pairs=pairs,
+        registered=sum(any("moved" in case for case in record.cases) for record in done),
     )

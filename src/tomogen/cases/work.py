@@ -63,10 +63,11 @@ def work(task: Task) -> journal.Record:
     state = journal.state_of(task.finding)
     try:
         with quiet():
-            volume = task.finding.read()
-            cases = cases_of(volume, task.preparation)
+            made = _pair(task) if task.preparation.pairs else _single(task)
     except DataInvalid as error:
-        status: Literal["refused", "failed"] = "failed" if error.reason in DAMAGE else "refused"
+        # A pair was meant to be one: what is wrong with it is to be mended.
+        broken = error.reason in DAMAGE or task.preparation.pairs
+        status: Literal["refused", "failed"] = "failed" if broken else "refused"
         record = journal.Record(state=state, status=status, failure=_failure(error.reason, error.what, error.fix))
     except TomogenError as error:
         record = journal.Record(state=state, status="failed", failure=_failure("unreadable", error.what, error.fix))
@@ -78,15 +79,59 @@ def work(task: Task) -> journal.Record:
         failure = _failure("unreadable", f"cannot be prepared: {type(error).__name__}")
         record = journal.Record(state=state, status="failed", failure=failure)
     else:
-        voxels = digest(volume)
-        place = hashlib.sha256(voxels.encode() + cases[0].affine.tobytes()).hexdigest()[:16]
-        slabs: Iterable[int | None] = [None] if task.preparation.slab is None else range(len(cases))
-        entries = tuple(_keep(case, place, slab, task.out) for case, slab in zip(cases, slabs, strict=True))
+        place = hashlib.sha256(made.voxels.encode() + made.cases[0].affine.tobytes()).hexdigest()[:16]
+        slabs: Iterable[int | None] = [None] if task.preparation.slab is None else range(len(made.cases))
+        sources: Iterable[Volume | None] = made.sources or [None] * len(made.cases)
+        entries = tuple(
+            _keep(case, source, place, slab, task.out, made.moved)
+            for case, source, slab in zip(made.cases, sources, slabs, strict=True)
+        )
         record = journal.Record(
-            state=state, status="done", voxels=voxels, cases=entries, warnings=tuple(task.finding.warnings)
+            state=state,
+            status="done",
+            voxels=made.voxels,
+            halves=made.halves,
+            cases=entries,
+            warnings=(*task.finding.warnings, *made.warnings),
         )
     journal.write_record(task.out, task.key, record)
     return record
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The cases of a scan, or of a pair, and what it is known by."""
+
+    cases: list[Volume]
+    voxels: str
+    sources: list[Volume] | None = None
+    halves: tuple[str, ...] = ()
+    moved: tuple[float, ...] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def _single(task: Task) -> _Made:
+    volume = task.finding.read()
+    return _Made(cases_of(volume, task.preparation), digest(volume))
+
+
+def _pair(task: Task) -> _Made:
+    from tomogen.cases.pairs.pair import Pair
+    from tomogen.cases.pairs.steps import pairs_of
+
+    if not isinstance(task.finding, Pair):
+        raise TypeError("a pair is prepared, and a single scan was given")
+    halves = task.finding.halves()
+    both = pairs_of(halves.source, halves.target, task.preparation)
+    way = halves.motion
+    return _Made(
+        [target for _, target in both],
+        hashlib.sha256("".join(halves.digests).encode()).hexdigest(),
+        [source for source, _ in both],
+        halves.digests,
+        None if way is None else tuple(round(number, 3) for number in (*way.shift, *way.angles)),
+        halves.warnings,
+    )
 
 
 def _failure(reason: str, detail: str, fix: str | None = None) -> dict[str, str | None]:
@@ -101,13 +146,15 @@ def digest(volume: Volume) -> str:
     return found.hexdigest()
 
 
-def _keep(case: Volume, place: str, slab: int | None, out: Path) -> dict[str, Any]:
-    """Write the voxels of a case; what the catalog says of it, but for patient and split.
+def _keep(
+    case: Volume, source: Volume | None, place: str, slab: int | None, out: Path, moved: tuple[float, ...] | None
+) -> dict[str, Any]:
+    """Write the voxels of a case, and of its source; what the catalog says of it, but for patient and split.
 
     `place` is a hash of the scan's voxels and of where its first case lies: equal names have equal content.
     """
     name = place if slab is None else f"{place}-{slab:02d}"
-    return {
+    entry = {
         "id": name,
         "shape": list(case.shape),
         "spacing": [round(mm, 6) for mm in case.spacing],
@@ -117,6 +164,11 @@ def _keep(case: Volume, place: str, slab: int | None, out: Path) -> dict[str, An
         "sha256": write_volume(out / VOLUMES / f"{name}.npy", case.hu),
         "slices": slices_with_body(case),
     }
+    if source is not None:
+        entry["source"] = write_volume(out / VOLUMES / f"{name}.source.npy", source.hu)
+    if moved is not None:
+        entry["moved"] = list(moved)
+    return entry
 
 
 @contextlib.contextmanager

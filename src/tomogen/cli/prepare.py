@@ -10,6 +10,12 @@ from tomogen.cli._reading import lengths, reading, taken
 if TYPE_CHECKING:
     from tomogen.cases.prepare import PrepareResult
 
+PUBLISHED = "CT1,CT2"
+"""The layout that `--pairs` alone means."""
+PAIRS = (
+    "Cases are pairs: the names that tell source from target in their paths (CT1,CT2 if none are given), or a CSV "
+    "with columns source, target and perhaps patient. Alone, put it last."
+)
 LISTED = 10
 """Refused scans named on a terminal; `-v` and `--json` name all."""
 
@@ -25,8 +31,9 @@ def prepare(
     """Prepare every CT scan under IN (files and folders, any mix of formats) as cases in the folder OUT.
 
     Scans are turned to one orientation, the table is removed, and the body is resampled, low-pass filtered, onto
-    the grid that --shape and --spacing ask for. Patients are divided into train, val and test. The same command
-    goes on after an interruption.
+    the grid that --shape and --spacing ask for. Patients are divided into train, val and test. With --pairs a case
+    is two scans of a patient on one grid, a source and the target to be made of it. The same command goes on after
+    an interruption.
     """
     from tomogen.cases.prepare import prepare as make
 
@@ -48,7 +55,8 @@ def prepare(
 
 
 def _summary(result: "PrepareResult") -> str:
-    lines = [f"{result.folder}: {result.scans} scans, {result.cases} cases"]
+    what = "pairs" if result.pairs else "scans"
+    lines = [f"{result.folder}: {result.scans} {what}, {result.cases} cases"]
     if not result.complete:
         return f"{lines[0]}; the last shard, or the command without --shard, writes the catalog"
     lines[0] += f", {result.patients} patients"
@@ -56,7 +64,9 @@ def _summary(result: "PrepareResult") -> str:
     if result.spacing is not None:
         lines.append("spacing " + " x ".join(f"{mm:.4g}" for mm in result.spacing) + " mm (median)")
     if result.copies:
-        lines.append(f"{result.copies} scans hold the voxels of another and count once")
+        lines.append(f"{result.copies} {what} hold the voxels of another and count once")
+    if result.registered:
+        lines.append(f"{result.registered} targets were moved onto their sources")
     return "\n".join(lines)
 
 
@@ -89,6 +99,8 @@ command = verb(
         help="Set all that is not the patient to the HU floor.",
     ),
     click.option("--patients", metavar="CSV", help="Columns path,patient and perhaps split: who is on which scan."),
+    click.option("--pairs", is_flag=False, flag_value=PUBLISHED, metavar="[LAYOUT]", help=PAIRS),
+    click.option("--register", is_flag=True, help="Of pairs: move a target that lies elsewhere onto its source."),
     click.option(
         "--split",
         type=float,

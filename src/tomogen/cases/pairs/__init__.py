@@ -1,0 +1,1 @@
+"""Two scans of one patient: which belong together, whether they lie voxel upon voxel, how they become one case."""
