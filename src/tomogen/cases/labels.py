@@ -1,0 +1,154 @@
+"""The feed of models with classes: scans with the class that a CSV names."""
+
+import csv
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tomogen.cases.feed import Feed, Sample
+from tomogen.cases.folder import Case, CaseFolder
+from tomogen.cases.scans import Scans
+from tomogen.errors import DataInvalid, InputMissing, Reason, RecipeMismatch
+
+COLUMNS = ("case", "label")
+SHOWN = 5
+"""Names in a message, at most."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a CSV says of cases; classes are numbered in the order of their names."""
+
+    path: Path
+    of: Mapping[str, str]
+    """Case or patient: class."""
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Labels":
+        """The labels of a CSV with the columns `case` and `label`; a case by its name or by its patient's pseudonym.
+
+        Raises:
+            InputMissing: there is no such file.
+            DataInvalid: it is no such CSV, a label is empty, one name has two labels, or all have the same.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise InputMissing(
+                f"no labels: {error.strerror}", at=path, fix="--set data.labels=FILE.csv with the columns case,label"
+            ) from None
+        except UnicodeDecodeError:
+            raise _damaged(path, "not a CSV in UTF-8") from None
+        rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
+        header = [name.strip().lower() for name in rows.fieldnames or ()]
+        if missing := [name for name in COLUMNS if name not in header]:
+            raise _damaged(path, f"no column {missing[0]!r}; the first line has: {','.join(header) or 'nothing'}")
+        rows.fieldnames = header
+        found: dict[str, str] = {}
+        for row in rows:
+            case, label = ((row[name] or "").strip() for name in COLUMNS)
+            if not case or not label:
+                raise _damaged(path, f"line {rows.line_num} has no {'case' if not case else 'label'}")
+            if found.setdefault(case, label) != label:
+                raise _damaged(path, f"line {rows.line_num}: {case} is {found[case]!r} and {label!r}")
+        labels = cls(path, found)
+        if len(labels.classes) < 2:
+            what = f"all are {labels.classes[0]!r}" if found else "the CSV has no rows"
+            fix = "labels of two classes or more, or train without data.labels"
+            raise DataInvalid(f"nothing to tell apart: {what}", reason=Reason.TOO_FEW, at=path, fix=fix)
+        return labels
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, sorted: number i of the label is that of the i-th."""
+        return sorted(set(self.of.values()))
+
+    def number(self, case: Case) -> int | None:
+        """The class of a case: its own label, else its patient's; None if it has neither."""
+        label = self.of.get(case.id, self.of.get(case.patient))
+        return None if label is None else self.classes.index(label)
+
+    def fit(self, folder: CaseFolder, split: str) -> None:
+        """Raise unless all names are those of the folder's cases, and every case of a split has a label.
+
+        Raises:
+            DataInvalid: they are not, or one has none, or in `train` a class has no case.
+        """
+        known = {name for case in folder.cases for name in (case.id, case.patient)}
+        if strange := [name for name in self.of if name not in known]:
+            near = difflib.get_close_matches(strange[0], sorted(known), 1, 0) or sorted(known)[:1]
+            fix = f"is {strange[0]} {near[0]}? The names are those in catalog.json" if near else None
+            raise self._invalid(f"{len(strange)} names are of no case in {folder.path.name}: {_few(strange)}", fix)
+        numbers = {case.id: self.number(case) for case in folder.of(split)}
+        if without := [name for name, number in numbers.items() if number is None]:
+            raise self._invalid(
+                f"{len(without)} of {len(numbers)} cases in split {split!r} have no label: {_few(without)}",
+                f"a line for each of them, or for its patient, such as: {without[0]},{self.classes[0]}",
+            )
+        if empty := [name for i, name in enumerate(self.classes) if split == "train" and i not in numbers.values()]:
+            raise self._invalid(
+                f"no case in split 'train' is {_few(empty)}", "prepare with --split 1 0 0, or leave the class out"
+            )
+
+    def _invalid(self, what: str, fix: str | None) -> DataInvalid:
+        return DataInvalid(what, reason=Reason.UNPAIRED, at=self.path, fix=fix)
+
+
+class Labelled:
+    """Scans, each with `condition["label"]`: one-hot, float32 `(classes,)`."""
+
+    def __init__(self, scans: Scans, labels: Labels) -> None:
+        self.scans = scans
+        rows = np.eye(len(labels.classes), dtype=np.float32)
+        numbers = {item.case.id: labels.number(item.case) for item in scans.items}
+        self.rows = {case: rows[number] for case, number in numbers.items() if number is not None}
+
+    def enough(self, needed: int) -> None:
+        """Raise unless the scans are enough."""
+        self.scans.enough(needed)
+
+    def draw(self, seed: int, number: int) -> Sample:
+        """Image `number` of the stream of `seed`, and the class of the case that it is of."""
+        case = self.scans.place(seed, number).item.case
+        return Sample(self.scans.draw(seed, number).image, {"label": self.rows[case.id]})
+
+
+def labelled(scans: Feed, folder: CaseFolder, path: str | None, classes: int, split: str = "train") -> Feed:
+    """`scans` with the labels of the CSV at `path`, for a model with `classes`; as they are if there is neither.
+
+    Raises:
+        RecipeMismatch: there are classes and no CSV, or it has another number of them.
+        InputMissing, DataInvalid: as `Labels` says.
+    """
+    if path is None:
+        if not classes:
+            return scans
+        raise RecipeMismatch(
+            f"the model has {classes} classes and the recipe no labels",
+            fix="--set data.labels=FILE.csv, or --set model.classes=0",
+        )
+    labels = Labels.read(path)
+    if len(labels.classes) != classes:
+        raise RecipeMismatch(
+            f"the labels have {len(labels.classes)} classes ({_few(labels.classes)}), the model {classes}",
+            at=path,
+            fix=f"--set model.classes={len(labels.classes)}",
+        )
+    if not isinstance(scans, Scans):
+        raise TypeError(f"labels belong to scans, not to {type(scans).__name__}")
+    labels.fit(folder, split)
+    return Labelled(scans, labels)
+
+
+def _damaged(path: Path, what: str) -> DataInvalid:
+    fix = "a CSV whose first line is case,label and whose others are such as patient-0001,healthy"
+    return DataInvalid(what, reason=Reason.CORRUPT, at=path, fix=fix)
+
+
+def _few(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
