@@ -18,8 +18,11 @@ PERCENTILES = Look().percentiles
 THIN = 0.002
 """Part of the range that is air. `look.AIR` of a chest's longest rays, whose line integral is about 10."""
 
+CUT = 0.8 * min(PERCENTILES[0], 100 - PERCENTILES[1]) / 100
+"""Part of the patient's pixels that lie at an end where a picture was cut off there before."""
+
 _UNIFORM = 0.05
-"""Part of the range within which the pixels of a border lie, and how far from black or white."""
+"""Part of the range within which the pixels of a border lie, from black or white."""
 _MARKERS = (3.0, 97.0)
 """Percentiles of a line between which it has to be uniform: letters may stand in a border."""
 _LOOKED = 256
@@ -65,14 +68,30 @@ def placed(radiograph: Radiograph, field: tuple[float, float], size: int) -> NDA
 
 
 def levelled(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Grey on 0..1 between the percentiles of the patient's pixels; borders count for nothing and become 0."""
-    inside = framed(pixels)
+    """Grey on 0..1 between the percentiles of the patient's pixels; white borders count for nothing and become 0.
+
+    Black ones are no pixels of a patient, and are 0 as it is.
+    """
+    inside = framed(pixels, black=False)
     kept = pixels[inside]
-    low, high = float(kept.min()), float(np.percentile(kept, PERCENTILES[1]))
-    ends = spread(kept, kept > low + THIN * (high - low), PERCENTILES)
     found = np.zeros(pixels.shape, np.float32)
-    found[inside] = stretched(kept, *ends)
+    found[inside] = stretched(kept, *_ends(kept))
     return found
+
+
+def _ends(pixels: NDArray[np.float32]) -> tuple[float, float]:
+    """What becomes black and white.
+
+    A picture whose lowest and highest values are both held by many of its pixels was cut off at them once, and they
+    are its ends: a second cut at percentiles would take another part of the patient away.
+    """
+    low, high = float(pixels.min()), float(pixels.max())
+    near = THIN * (float(np.percentile(pixels, PERCENTILES[1])) - low)
+    patient = pixels > low + near
+    many = CUT * int(patient.sum())
+    if low < high and min(int((pixels <= low).sum()), int((pixels >= high).sum())) >= many:
+        return low, high
+    return spread(pixels, patient, PERCENTILES)
 
 
 def uncollimated(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -80,8 +99,8 @@ def uncollimated(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     return pixels[framed(pixels)]
 
 
-def framed(pixels: NDArray[np.float32]) -> tuple[slice, slice]:
-    """Rows and columns of a picture within its uniform black or white borders; all where little would be left."""
+def framed(pixels: NDArray[np.float32], *, black: bool = True) -> tuple[slice, slice]:
+    """Rows and columns of a picture within its uniform white (and black) borders; all where nothing would be left."""
     low, high = float(pixels.min()), float(pixels.max())
     near = _UNIFORM * (high - low)
     box = [0, pixels.shape[0], 0, pixels.shape[1]]
@@ -90,7 +109,8 @@ def framed(pixels: NDArray[np.float32]) -> tuple[slice, slice]:
         before = list(box)
         for axis in (0, 1):
             inner = pixels[box[0] : box[1], box[2] : box[3]]
-            border = _is_border(inner if axis == 0 else inner.T, low, high, near)
+            least, most = _span(inner if axis == 0 else inner.T)
+            border = (high - least <= near) | (black & (most - low <= near))
             # The first line from either end that is none.
             kept = np.flatnonzero(~border)
             if not len(kept):
@@ -100,12 +120,11 @@ def framed(pixels: NDArray[np.float32]) -> tuple[slice, slice]:
     return slice(box[0], box[1]), slice(box[2], box[3])
 
 
-def _is_border(lines: NDArray[np.float32], low: float, high: float, near: float) -> NDArray[np.bool_]:
-    """Which lines `(n, pixels)` are black or white and nothing else, but for a letter."""
+def _span(lines: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Lowest and highest value of each of the lines `(n, pixels)`, but for a letter."""
     some = lines[:, :: max(1, lines.shape[1] // _LOOKED)]
-    least, most = np.percentile(some, _MARKERS, axis=1)
-    found: NDArray[np.bool_] = (most - low <= near) | (high - least <= near)
-    return found
+    least, most = np.percentile(some, _MARKERS, axis=1).astype(np.float32)
+    return least, most
 
 
 def _square(unit: NDArray[np.float32]) -> NDArray[np.float32]:

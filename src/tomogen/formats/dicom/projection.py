@@ -147,7 +147,8 @@ def _viewed(values: NDArray[np.float64], real: NDArray[np.float64], dataset: Any
     if table is not None:
         seen = table.of(values)
         if np.ptp(table.entries) > 0 and np.ptp(seen) > 0:
-            return (seen - table.entries.min()) / float(np.ptp(table.entries))
+            unit: NDArray[np.float64] = (seen - table.entries.min()) / float(np.ptp(table.entries))
+            return unit
     ends = _window(dataset)
     if ends is not None and ends[0] < float(real.max()) and ends[1] > float(real.min()):
         if spoken(dataset, "VOILUTFunction").upper() == "SIGMOID":
