@@ -37,6 +37,16 @@ def read(path: Path, options: ReadOptions = DEFAULT) -> Volume:
         DataInvalid: no DICOM, several series, or a series that is no CT volume; the reason says why.
         DependencyMissing: the compression needs a decoder that is not installed.
     """
+    return read_files(files_in(path), options)
+
+
+def files_in(path: Path) -> list[Path]:
+    """The file, or the files under a folder that look like DICOM.
+
+    Raises:
+        InputMissing: a folder without files.
+        DataInvalid: none of them is DICOM.
+    """
     files = [path]
     if path.is_dir():
         files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
@@ -47,7 +57,7 @@ def read(path: Path, options: ReadOptions = DEFAULT) -> Volume:
         if not dicom:
             raise DataInvalid(f"no DICOM among {len(files)} files", reason=Reason.NOT_DICOM, at=path)
         files = dicom
-    return read_files(files, options)
+    return files
 
 
 def read_files(files: Sequence[Path], options: ReadOptions = DEFAULT) -> Volume:

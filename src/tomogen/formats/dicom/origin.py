@@ -90,7 +90,6 @@ def origin_of(volume: Volume, provenance: Provenance | None) -> Origin:
 def describe(dataset: "Dataset", origin: Origin, *, series: str, number: int) -> None:
     """Fill in patient, study, series, equipment and honesty; what is unknown and required (type 2) stays empty."""
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    dataset.SyntheticData = "YES" if origin.synthetic else "NO"
     dataset.PatientName = origin.patient_name
     dataset.PatientID = origin.patient_id
     dataset.IssuerOfPatientID = "tomogen"
@@ -104,6 +103,14 @@ def describe(dataset: "Dataset", origin: Origin, *, series: str, number: int) ->
     dataset.SeriesNumber = number + 10 * (origin.scan - 1)
     dataset.FrameOfReferenceUID = origin.uid("frame of reference")
     dataset.PositionReferenceIndicator = ""
+    own_up(dataset, origin)
+    if origin.synthetic:
+        dataset.PatientComments = dataset.StudyDescription = NOTICE
+
+
+def own_up(dataset: "Dataset", origin: Origin) -> None:
+    """Fill in what made the series, and say what it is in the comments of its images."""
+    dataset.SyntheticData = "YES" if origin.synthetic else "NO"
     dataset.SoftwareVersions = __version__
     dataset.DerivationDescription = origin.description[:1024]
     dataset.ContributingEquipmentSequence = [_equipment(origin)]
@@ -111,8 +118,7 @@ def describe(dataset: "Dataset", origin: Origin, *, series: str, number: int) ->
         dataset.Manufacturer = MAKER
         dataset.ManufacturerModelName = origin.equipment[:64]
         dataset.DeviceSerialNumber = origin.serial[:64] or "none"
-        dataset.ImageComments = dataset.PatientComments = NOTICE
-        dataset.StudyDescription = NOTICE
+        dataset.ImageComments = NOTICE
         dataset.SeriesDescription = f"{NOTICE} ({origin.equipment})"[:64]
     else:
         dataset.Manufacturer = origin.acquisition.manufacturer[:64]

@@ -85,11 +85,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A volume, what was odd about it, and the slices whose pixels could not be had."""
+    """A volume, what was odd about it, the slices whose pixels could not be had, and those it is made of."""
 
     volume: Volume
     warnings: tuple[str, ...]
     damaged: tuple[pixels.Damaged, ...]
+    slices: tuple[Frame | None, ...] = ()
+    """By depth: the slice there, None where it was interpolated; none at all where the scan was resampled."""
 
 
 def place(files: Sequence[Path]) -> Path:
@@ -205,7 +207,7 @@ def load(series: Series, options: ReadOptions) -> Loaded:
     volume = Volume(hu, grid.affine, acquisition(series.headers[0].path))
     if grid.tilt:
         volume = repair.untilted(volume)
-    return Loaded(volume, planned.warnings, tuple(damaged))
+    return Loaded(volume, planned.warnings, tuple(damaged), () if grid.tilt else grid.slots)
 
 
 def fault(header: Header, options: ReadOptions) -> DataInvalid | None:

@@ -40,14 +40,14 @@ def write(volume: Volume, path: Path, provenance: Provenance | None = None, *, r
         if path.suffix.lower() == ".dcm":
             from tomogen.formats.dicom import enhanced
 
-            _save(enhanced.dataset(stack, origin), partial, rle)
+            save(enhanced.dataset(stack, origin), partial, rle)
             return
         partial.mkdir()
         dataset = _series(stack, origin)
         digits = max(5, len(str(len(stack.stored))))
         for k in range(len(stack.stored)):
             _slice(dataset, stack, origin, k)
-            _save(dataset, partial / f"{k + 1:0{digits}d}.dcm", rle)
+            save(dataset, partial / f"{k + 1:0{digits}d}.dcm", rle)
 
 
 def decimal(value: float) -> Any:
@@ -114,7 +114,8 @@ def _slice(dataset: "Dataset", stack: Stack, origin: Origin, k: int) -> None:
     dataset["PixelData"].VR = "OW"
 
 
-def _save(dataset: "Dataset", path: Path, rle: bool) -> None:
+def save(dataset: "Dataset", path: Path, rle: bool = False) -> None:
+    """Write one file."""
     from pydicom.uid import RLELossless
 
     if rle:
