@@ -35,6 +35,8 @@ INDEX = "index.csv"
 """In a source: columns `file` (or `path`), and `view`, `patient` (or `patient_id`), of pictures that cannot say it."""
 
 _WHITE = 65535
+_HEADER = 128
+"""Bytes of an `.npy` before its numbers."""
 _VIEWS = {
     "pa": "pa", "ap": "ap", "f": "frontal", "frontal": "frontal", "l": "lateral", "ll": "lateral",
     "lateral": "lateral", "left": "lateral", "r": "right", "rl": "right", "right": "right",
@@ -154,8 +156,7 @@ class RadiographFolder:
         """Raise unless every picture has its length."""
         there = {item.name: item.stat().st_size for item in os.scandir(self.path)}
         for entry in self.entries:
-            pixels = 2 * self.size**2
-            if not pixels < there.get(f"{entry.id}.npy", 0) <= pixels + 1024:
+            if there.get(f"{entry.id}.npy") != _HEADER + 2 * self.size**2:
                 raise _damaged(self.path / f"{entry.id}.npy", "a picture is in the catalog and not on disk")
 
 

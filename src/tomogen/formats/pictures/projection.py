@@ -29,7 +29,8 @@ _NAMED = {"pa": "pa", "ap": "ap", "lateral": "lateral", "left": "lateral", "righ
 def read(path: Path, view: str | None = None) -> Radiograph:
     """The radiograph in a PNG or JPEG, taken to be bone-white and hung as on a viewing box.
 
-    8 or 16 bits, on 0..1 of these. Colour is taken where all colours are equal. What is transparent becomes black.
+    8 or 16 bits, on 0..1 of these, turned as EXIF says. Colour is taken where all colours are equal. What is
+    transparent becomes black.
 
     Raises:
         InputMissing: the file cannot be opened.
@@ -43,7 +44,9 @@ def read(path: Path, view: str | None = None) -> Radiograph:
                 f"{image.height} x {image.width} pixels, more than a detector has", reason=Reason.TOO_LARGE, at=path
             )
         text = str(image.info.get(_KEY, ""))
-        unit = _unit(image, path)
+        from PIL import ImageOps
+
+        unit = _unit(ImageOps.exif_transpose(image), path)
     if unit.min() == unit.max():
         raise DataInvalid("one value everywhere", reason=Reason.CONSTANT, at=path)
     if text.startswith("{"):
@@ -69,11 +72,11 @@ def _unit(image: "Image", path: Path) -> NDArray[np.float32]:
         return np.asarray(image).astype(np.float32) / np.float32(_RANGE[mode])
     if mode in ("CMYK", "YCbCr", "LAB", "HSV", "F"):
         raise DataInvalid(f"a {mode} picture, grey expected", reason=Reason.DIMENSIONS, at=path)
-    values = np.asarray(image.convert("RGBA")).astype(np.float32)
-    colours = values[..., :3]
-    shown = values[..., 3] > 0
-    apart = (colours.max(axis=-1) - colours.min(axis=-1))[shown]
+    values = np.asarray(image.convert("RGBA"))
+    colours, opaque = values[..., :3], values[..., 3]
+    apart = (colours.max(axis=-1) - colours.min(axis=-1))[opaque > 0]
     if len(apart) and float(np.percentile(apart, 99.9)) > _COLOURED:
         raise DataInvalid("a picture in colour, a grey radiograph expected", reason=Reason.DIMENSIONS, at=path)
-    found: NDArray[np.float32] = (colours.mean(axis=-1) * values[..., 3] / 255**2).astype(np.float32)
+    # Green is the middle one of the three in what JPEG rounded.
+    found: NDArray[np.float32] = colours[..., 1].astype(np.float32) * opaque / np.float32(255**2)
     return found
