@@ -14,7 +14,7 @@ from tomogen.errors import DataInvalid, Reason
 from tomogen.intensity import Window
 from tomogen.radiography.attenuation import ENERGY
 from tomogen.radiography.geometry import Geometry, preset
-from tomogen.radiography.look import AIR, SHOWN, spread, stretched
+from tomogen.radiography.normal import levelled
 from tomogen.volume import affine_of
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def shots(
     projector = _projector(room, hu.shape, spacing)
     with torch.no_grad():
         integrals = projector(attenuation(torch.from_numpy(np.ascontiguousarray(hu)), energy)[None])[0].numpy()
-    return np.stack([stretched(one, *spread(one, one > AIR, SHOWN)) for one in integrals]).astype(np.float32)
+    return np.stack([levelled(one) for one in integrals])
 
 
 @lru_cache(maxsize=16)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tomogen.formats import Provenance
 from tomogen.generation import xrays
 from tomogen.generation.load import Loaded, load
 from tomogen.radiography import geometry as stand
+from tomogen.radiography.agreement import agree, likely, swapped
 from tomogen.radiography.geometry import Geometry, View
 from tomogen.radiography.normal import normalised, seen
 from tomogen.radiography.radiograph import KINDS, Radiograph
@@ -62,6 +63,8 @@ class Shot:
 
     path: Path
     picture: Radiograph
+    kind: str
+    """frontal or lateral: what it is given as."""
     view: View | None = None
     room: Geometry | None = None
 
@@ -116,7 +119,9 @@ def reconstruct(
         )
     restyler = None if style is None else _restyler(style, device)
     shots = _shots(loaded, {"frontal": frontal, "lateral": lateral})
-    pictures = np.stack([_seen(loaded, shot, restyler) for shot in shots])
+    given = [_seen(loaded, shot) for shot in shots]
+    _agreeing(shots, given)
+    pictures = np.stack(given if restyler is None else [_restyled(loaded, shot, restyler) for shot in shots])
     volume = xrays.scan_of(loaded, pictures)
     residuals = xrays.residuals(loaded, volume.hu, pictures)
 
@@ -160,7 +165,7 @@ def _shots(loaded: Loaded, given: Mapping[str, str | Path | None]) -> list[Shot]
         UsageFault, InputMissing, DataInvalid: as `reconstruct` says.
     """
     views = loaded.run.recipe.config.views
-    wanted = {KINDS[view]: view for view in views}
+    wanted: dict[str, str] = {KINDS[view]: view for view in views}
     for kind, path in given.items():
         if kind in wanted and path is None:
             raise UsageFault(
@@ -172,9 +177,9 @@ def _shots(loaded: Loaded, given: Mapping[str, str | Path | None]) -> list[Shot]
                 f"the run takes {', '.join(views)} alone; a {kind} radiograph is of no use to it",
                 fix=f"without --{kind}, or a run that takes both views",
             )
-    found = {kind: _shot(Path(path)) for kind, path in given.items() if path is not None}
+    found = {kind: _shot(Path(path), kind) for kind, path in given.items() if path is not None}
     for kind, shot in found.items():
-        _is(shot, kind, wanted[kind])
+        _is(shot, wanted[kind])
     if len(found) == 2:
         _one_patient(found["frontal"], found["lateral"])
     shots = [found[kind] for kind in wanted]
@@ -184,27 +189,27 @@ def _shots(loaded: Loaded, given: Mapping[str, str | Path | None]) -> list[Shot]
     return shots
 
 
-def _shot(path: Path) -> Shot:
+def _shot(path: Path, kind: str) -> Shot:
     """A radiograph, with what the geometry.json beside it tells of a picture that `xray` wrote."""
     picture = films.read(path)
     beside = path.with_name("geometry.json")
     if not beside.is_file():
-        return Shot(path, picture)
+        return Shot(path, picture, kind)
     room = stand.load(beside)
     views = {view.name: view for view in room.views}
     view = views.get(path.stem)
     if view is None or room.size != picture.pixels.shape:
-        return Shot(path, picture)
+        return Shot(path, picture, kind)
     named = picture.view or (view.name if view.name in KINDS else None)
-    return Shot(path, replace(picture, spacing=room.pixel, synthetic=True, view=named), view, room)
+    return Shot(path, replace(picture, spacing=room.pixel, synthetic=True, view=named), kind, view, room)
 
 
-def _is(shot: Shot, kind: str, view: str) -> None:
-    """Raise unless a radiograph is of the kind it is given as."""
+def _is(shot: Shot, view: str) -> None:
+    """Raise where a file says that a radiograph is not of the kind it is given as."""
     found = shot.picture.kind
-    if found is not None and found != kind:
+    if found is not None and found != shot.kind:
         raise DataInvalid(
-            f"a {found} radiograph is given as the {kind} one",
+            f"a {found} radiograph is given as the {shot.kind} one",
             reason=Reason.MIXED,
             at=shot.path,
             fix="give each under its own flag: --frontal PA --lateral LATERAL",
@@ -259,19 +264,43 @@ def _one_room(shot: Shot, mine: Geometry, view: View) -> None:
         )
 
 
-def _seen(loaded: Loaded, shot: Shot, restyler: Loaded | None) -> xrays.Pictures:
-    """A radiograph as the run's networks see it, on 0..1."""
+def _agreeing(shots: Sequence[Shot], pictures: Sequence[xrays.Pictures]) -> None:
+    """Raise where the pictures themselves say that they do not belong together; warn where they may not.
+
+    Raises:
+        DataInvalid: one is upside down, or they are of two patients.
+    """
+    by_kind = {shot.kind: picture for shot, picture in zip(shots, pictures, strict=True)}
+    unstated = [shot for shot in shots if shot.picture.kind is None]
+    if len(shots) == 1:
+        looks, shot = likely(pictures[0]), shots[0]
+        if unstated and looks != shot.kind:
+            warnings.warn(f"{shot.path.name} looks {looks} and is given as the {shot.kind} radiograph", stacklevel=3)
+        return
+    frontal, lateral = by_kind["frontal"], by_kind["lateral"]
+    if unstated and swapped(frontal, lateral):
+        warnings.warn("the two radiographs look as if they were given in each other's place", stacklevel=3)
+        return
+    found = agree(frontal, lateral, computed=all(shot.picture.synthetic for shot in shots))
+    if found.verdict in ("upside down", "other patient"):
+        raise DataInvalid(found.says, reason=Reason.UNPAIRED, at=shots[-1].path, fix="two upright views of one patient")
+    if found.verdict == "doubtful":
+        warnings.warn(found.says, stacklevel=3)
+
+
+def _seen(loaded: Loaded, shot: Shot, size: int | None = None) -> xrays.Pictures:
+    """A radiograph as the run's networks see it, `(size, size)` on 0..1; by default of their size."""
     room = xrays.room(loaded)
-    size = room.size[0]
-    field = room.field_of_view(room.views[0])
     picture = replace(shot.picture, spacing=shot.spacing)
-    if restyler is None:
-        return seen(picture, size, field)
-    side = restyler.synthesizer.shape[0]
-    real = torch.from_numpy(2 * seen(picture, side, field) - 1)[None, None].to(restyler.device)
+    return seen(picture, size or room.size[0], room.field_of_view(room.views[0]))
+
+
+def _restyled(loaded: Loaded, shot: Shot, restyler: Loaded) -> xrays.Pictures:
+    """A radiograph made to look computed, as the run's networks see it."""
+    real = torch.from_numpy(2 * _seen(loaded, shot, restyler.synthesizer.shape[0]) - 1)
     with torch.inference_mode():
-        styled: Any = restyler.synthesizer.restyle(real, towards="drr")  # type: ignore[operator]
-    return normalised((styled[0, 0].float().cpu().numpy() + 1) / 2, size)
+        styled: Any = restyler.synthesizer.restyle(real[None, None].to(restyler.device), towards="drr")  # type: ignore[operator]
+    return normalised((styled[0, 0].float().cpu().numpy() + 1) / 2, xrays.room(loaded).size[0])
 
 
 def _restyler(style: str | Path, device: str) -> Loaded:
