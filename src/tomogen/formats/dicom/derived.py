@@ -91,6 +91,15 @@ def write(hu: NDArray[np.int16], path: Path, source: Sequence[Frame | None], pro
             save(dataset, partial / f"{k + 1:0{digits}d}.dcm")
 
 
+def check(source: Sequence[Frame | None]) -> None:
+    """Raise DataInvalid unless every slice has an identifier that a derived one can refer to."""
+    with headers.quiet():
+        files = _Files()
+        for frame in source:
+            if frame is not None:
+                files.of(frame)
+
+
 class _Files:
     """Headers of the source's files, each read once, with nothing of them that is not used."""
 
