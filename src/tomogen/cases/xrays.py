@@ -111,7 +111,7 @@ def shots(
     room = beam(hu.shape, spacing, views=views, geometry=geometry, field=field, size=size)
     projector = _projector(room, hu.shape, spacing)
     with torch.no_grad():
-        integrals = projector(attenuation(torch.from_numpy(np.ascontiguousarray(hu)), energy)[None])[0].numpy()
+        integrals = projector(attenuation(torch.from_numpy(np.array(hu)), energy)[None])[0].numpy()
     return np.stack([levelled(one) for one in integrals])
 
 

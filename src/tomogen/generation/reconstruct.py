@@ -33,6 +33,9 @@ STANDING = 1.2
 UNLIKE = 1.25
 """Ratio of the heights in mm of two pictures from which they are not of one stand."""
 
+LOOKED_AT = 256
+"""Pixels along each side of the whole pictures, as two of them are held against each other."""
+
 BEAM = 0.01
 """Part by which the distances of two rooms may differ before a warning is due."""
 
@@ -119,9 +122,10 @@ def reconstruct(
         )
     restyler = None if style is None else _restyler(style, device)
     shots = _shots(loaded, {"frontal": frontal, "lateral": lateral})
-    given = [_seen(loaded, shot) for shot in shots]
-    _agreeing(shots, given)
-    pictures = np.stack(given if restyler is None else [_restyled(loaded, shot, restyler) for shot in shots])
+    _agreeing(shots)
+    pictures = np.stack(
+        [_seen(loaded, shot) if restyler is None else _restyled(loaded, shot, restyler) for shot in shots]
+    )
     volume = xrays.scan_of(loaded, pictures)
     residuals = xrays.residuals(loaded, volume.hu, pictures)
 
@@ -264,16 +268,17 @@ def _one_room(shot: Shot, mine: Geometry, view: View) -> None:
         )
 
 
-def _agreeing(shots: Sequence[Shot], pictures: Sequence[xrays.Pictures]) -> None:
+def _agreeing(shots: Sequence[Shot]) -> None:
     """Raise where the pictures themselves say that they do not belong together; warn where they may not.
 
     Raises:
         DataInvalid: one is upside down, or they are of two patients.
     """
-    by_kind = {shot.kind: picture for shot, picture in zip(shots, pictures, strict=True)}
+    by_kind = {shot.kind: seen(shot.picture, LOOKED_AT) for shot in shots}
     unstated = [shot for shot in shots if shot.picture.kind is None]
     if len(shots) == 1:
-        looks, shot = likely(pictures[0]), shots[0]
+        shot = shots[0]
+        looks = likely(by_kind[shot.kind])
         if unstated and looks != shot.kind:
             warnings.warn(f"{shot.path.name} looks {looks} and is given as the {shot.kind} radiograph", stacklevel=3)
         return

@@ -1,0 +1,204 @@
+"""Radiographs to a CT: what is refused, what is warned of, and that the geometry of the pictures is kept."""
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tomogen import formats
+from tomogen.cases.prepare import prepare
+from tomogen.errors import DataInvalid, InputMissing, RecipeMismatch, UsageFault
+from tomogen.evaluate import run as evaluate_run
+from tomogen.exposure import xray
+from tomogen.generation import xrays
+from tomogen.generation.load import load
+from tomogen.generation.reconstruct import RECORD, reconstruct
+from tomogen.generation.sample import sample
+from tomogen.phantoms.cohort import phantom
+from tomogen.training.launch import train
+
+SMALL = (
+    "training.batch=1", "training.checkpoint_every=2", "training.preview_every=2",
+    *(f"model.{name}=4" for name in ("width", "growth", "bottleneck", "decoder_width", "discriminator_width")),
+    "model.halvings=2", "model.dense=[1,1]", "model.shape=[16,16,16]",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantoms, cases of 16^3, a biplanar and a single-view run that have learnt next to nothing, radiographs."""
+    folder = tmp_path_factory.mktemp("reconstruct")
+    phantom(folder / "scans", n=3, shape=(64, 64, 64), seed=3, format="nii")
+    prepare(folder / "scans", folder / "cases", shape=(16, 16, 16), spacing=22.0, split=(0.67, 0, 0.33), workers=1)
+    alone = ('model.views=["pa"]', "model.connection_c=false")
+    for name, more in (("two", ()), ("one", alone)):
+        train("x2ct_light", folder / "cases", folder / name, set=(*SMALL, *more), steps=2, threads=1, device="cpu")
+    scans = sorted((folder / "scans").rglob("*.nii.gz"))
+    for number, scan in enumerate(scans[:2]):
+        xray(scan, folder / f"shots{number}", size=128, format="png,dicom")
+    return folder
+
+
+def made(place: Path, out: Path, **given: str | Path) -> dict[str, float]:
+    return dict(reconstruct(place / "two", out, device="cpu", **given).residuals)  # type: ignore[arg-type]
+
+
+def shots(place: Path, number: int = 0, ending: str = ".png") -> dict[str, Path]:
+    folder = place / f"shots{number}"
+    return {"frontal": folder / f"pa{ending}", "lateral": folder / f"lateral{ending}"}
+
+
+@pytest.mark.parametrize("name", ["ct.nii.gz", "ct.mha", "dicom"])
+def test_two_radiographs_become_a_scan_in_any_format_with_its_residuals_beside(
+    place: Path, tmp_path: Path, name: str
+) -> None:
+    done = reconstruct(place / "two", tmp_path / name, device="cpu", **shots(place))
+    scan = formats.read(done.out)
+    assert scan.shape == done.shape == (16, 16, 16)
+    assert scan.spacing == pytest.approx((22.0, 22.0, 22.0))
+    assert np.abs(scan.centre).max() < 1e-6
+    assert scan.acquisition.synthetic
+    assert -1000 <= scan.hu.min() < scan.hu.max() <= 500
+    told = json.loads(done.record.read_text())
+    assert told["residuals"] == done.residuals
+    assert set(told["residuals"]) == {"pa", "lateral"}
+    assert done.record.name == ("ct" if name != "dicom" else "dicom") + RECORD
+
+
+def test_the_residual_is_that_of_the_scan_shot_again(place: Path, tmp_path: Path) -> None:
+    loaded = load(place / "two", "cpu")
+    hu = np.random.default_rng(0).integers(-1000, 400, (16, 16, 16)).astype(np.int16)
+    own = xrays.shot(loaded, hu)
+    assert max(xrays.residuals(loaded, hu, own).values()) == 0
+    halved = xrays.residuals(loaded, hu, own / 2)
+    assert halved["pa"] == pytest.approx(1, rel=1e-5)
+
+
+def test_dicom_and_png_of_one_shot_give_nearly_the_same_scan(place: Path, tmp_path: Path) -> None:
+    reconstruct(place / "two", tmp_path / "a.nii.gz", device="cpu", **shots(place))
+    reconstruct(place / "two", tmp_path / "b.nii.gz", device="cpu", **shots(place, ending=".dcm"))
+    a, b = (formats.read(tmp_path / name).hu.astype(float) for name in ("a.nii.gz", "b.nii.gz"))
+    assert np.abs(a - b).mean() < 2
+
+
+def test_pictures_lie_on_the_runs_detector_in_mm_whatever_they_were_shot_on(place: Path, tmp_path: Path) -> None:
+    """The room of `xray` sees 500 mm, the run's 352 mm: a picture is cut to what the run saw in training."""
+    from tomogen.generation import reconstruct as module
+
+    loaded = load(place / "two", "cpu")
+    scan = sorted((place / "scans").rglob("*.nii.gz"))[0]
+    picture = module._seen(loaded, module._shot(shots(place)["frontal"], "frontal"), 64)
+    volume = formats.read(scan).reorient()
+    middle = volume.centre
+    wide = np.where(picture.mean(axis=0) > 0.05)[0]
+    body = np.where((volume.hu > -300).mean(axis=(0, 1)) > 0.02)[0]
+    mm = (body.max() - body.min()) * volume.spacing[2]
+    assert (wide.max() - wide.min()) * 352 / 64 == pytest.approx(mm, rel=0.12)
+    assert np.isfinite(middle).all()
+
+
+def test_the_order_of_views_matters_and_cannot_be_exchanged_silently(place: Path, tmp_path: Path) -> None:
+    given = shots(place)
+    with pytest.raises(DataInvalid, match="a lateral radiograph is given as the frontal one") as caught:
+        made(place, tmp_path / "x.nii.gz", frontal=given["lateral"], lateral=given["frontal"])
+    assert "--frontal" in str(caught.value.fix)
+    for kind, path in given.items():
+        Image.fromarray(np.array(Image.open(path))).save(tmp_path / f"{kind}.png")  # nothing says what they are
+    with pytest.warns(UserWarning, match="each other's place"):
+        made(place, tmp_path / "y.nii.gz", frontal=tmp_path / "lateral.png", lateral=tmp_path / "frontal.png")
+
+
+def test_views_upside_down_or_of_two_patients_are_refused(place: Path, tmp_path: Path) -> None:
+    for kind, path in shots(place).items():
+        Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(tmp_path / f"{kind}.png")
+    with pytest.raises(DataInvalid, match="upside down"):
+        made(place, tmp_path / "x.nii.gz", frontal=tmp_path / "frontal.png", lateral=tmp_path / "lateral.png")
+    assert not (tmp_path / "x.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "given", "error", "message"),
+    [
+        ("two", {"frontal": "shots0/pa.png"}, UsageFault, "from 2 radiographs .pa, lateral.; the lateral one is not"),
+        ("two", {}, UsageFault, "the frontal one is not given"),
+        ("one", {"frontal": "shots0/pa.png", "lateral": "shots0/lateral.png"}, UsageFault, "takes pa alone"),
+        ("two", {"frontal": "scans", "lateral": "shots0/lateral.png"}, DataInvalid, "a folder where one radiograph"),
+        ("two", {"frontal": "shots0/nothing.png", "lateral": "shots0/lateral.png"}, InputMissing, "no such radiograph"),
+    ],
+)  # fmt: skip
+def test_too_few_too_many_or_no_radiographs_are_refused(
+    place: Path, tmp_path: Path, run: str, given: dict[str, str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        reconstruct(place / run, tmp_path / "x.nii.gz", device="cpu", **{k: place / v for k, v in given.items()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ct_given_as_a_radiograph_is_called_so(place: Path, tmp_path: Path) -> None:
+    scan = sorted((place / "scans").rglob("*.nii.gz"))[0]
+    with pytest.raises(DataInvalid, match="a CT given where a radiograph belongs"):
+        made(place, tmp_path / "x.nii.gz", frontal=scan, lateral=shots(place)["lateral"])
+
+
+def test_one_picture_with_spacing_and_one_without_cannot_be_compared(place: Path, tmp_path: Path) -> None:
+    shutil.copy(shots(place)["lateral"], tmp_path / "lateral.png")
+    with pytest.raises(DataInvalid, match="does not: their scales"):
+        made(place, tmp_path / "x.nii.gz", frontal=shots(place)["frontal"], lateral=tmp_path / "lateral.png")
+
+
+def test_another_beam_than_the_runs_is_warned_of(place: Path, tmp_path: Path) -> None:
+    scan = sorted((place / "scans").rglob("*.nii.gz"))[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a beam that cuts the sides
+        xray(scan, tmp_path / "near", size=128, geometry="x2ct")
+    with pytest.warns(UserWarning, match="source at 541 and detector at 949 mm; the run learnt from .* 1500 and 1800"):
+        made(place, tmp_path / "x.nii.gz", frontal=tmp_path / "near" / "pa.png", lateral=tmp_path / "near/lateral.png")
+
+
+def test_a_run_of_another_kind_and_an_output_in_the_way_are_refused(place: Path, tmp_path: Path) -> None:
+    import tiny
+
+    tiny.trained(tmp_path, "wgan", steps=1)
+    with pytest.raises(RecipeMismatch, match="which does not reconstruct"):
+        reconstruct(tmp_path / "wgan", tmp_path / "x.nii.gz", device="cpu", **shots(place))
+    with pytest.raises(RecipeMismatch, match="--style takes a run of cyclegan"):
+        made(place, tmp_path / "x.nii.gz", **shots(place), style=tmp_path / "wgan")
+    made(place, tmp_path / "x.nii.gz", **shots(place))
+    with pytest.raises(UsageFault, match="there already"):
+        made(place, tmp_path / "x.nii.gz", **shots(place))
+    before = formats.read(tmp_path / "x.nii.gz").hu
+    made(place, tmp_path / "x.nii.gz", **shots(place), overwrite=True)  # type: ignore[arg-type]
+    assert np.array_equal(formats.read(tmp_path / "x.nii.gz").hu, before), "dropout is off: the same scan again"
+
+
+def test_a_run_that_starts_from_radiographs_makes_no_samples(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeMismatch, match="makes scans of xrays, not of noise") as caught:
+        sample(place / "two", tmp_path / "samples")
+    assert "tomogen reconstruct" in str(caught.value.fix)
+
+
+def test_the_run_is_held_to_the_truth_with_the_mean_of_training_beside(place: Path, tmp_path: Path) -> None:
+    found = evaluate_run(place / "two", place / "cases", out=tmp_path / "report", device="cpu")
+    scores = found.scores
+    assert {"made", "floor: blurred truth", "floor: mean of training"} <= set(scores.subjects)
+    again, mean = (scores.get(subject, "reprojection").value for subject in ("made", "floor: mean of training"))
+    assert 0 < mean < again, "a run that has learnt nothing explains less than the mean chest"
+    assert scores.get("made", "psnr").cases.keys() == scores.get("floor: mean of training", "psnr").cases.keys()
+    assert (tmp_path / "report" / "index.html").is_file()
+
+
+def test_cases_of_other_voxels_are_no_test_of_the_run(place: Path, tmp_path: Path) -> None:
+    prepare(place / "scans", tmp_path / "cases", shape=(16, 16, 16), spacing=20.0, split=(0.67, 0, 0.33), workers=1)
+    with pytest.raises(DataInvalid, match="voxels of 20 x 20 x 20 mm, the run learnt from 22 x 22 x 22"):
+        evaluate_run(place / "two", tmp_path / "cases", out=tmp_path / "report", device="cpu")
+
+
+def test_another_number_of_views_is_refused_by_the_model_itself(place: Path) -> None:
+    loaded = load(place / "two", "cpu")
+    with pytest.raises(RecipeMismatch, match="the run takes"):
+        xrays.scan_of(loaded, torch.zeros(1, 16, 16).numpy())
