@@ -20,6 +20,7 @@ _PUBLIC = {
     "train": "training.launch",
     "sample": "generation.sample",
     "reconstruct": "generation.reconstruct",
+    "adopt": "adoption",
     "convert": "conversion",
     "view": "conversion",
     "xray": "exposure",
