@@ -143,8 +143,8 @@ def test_values_of_an_unprocessed_detector_become_attenuation(tmp_path: Path) ->
 def test_padding_is_black_and_does_not_widen_the_range(tmp_path: Path) -> None:
     grey = picture()
     padded = grey.copy()
-    padded[:5] = 0
-    path = cr(tmp_path / "p.dcm", padded, PixelPaddingValue=0)
+    padded[:5] = 1023
+    path = cr(tmp_path / "p.dcm", padded, PixelPaddingValue=1023)
     found = films.read(path).pixels
     assert (found[:5] == 0).all()
     assert found[5:].min() == pytest.approx(0, abs=1e-6)
@@ -426,7 +426,7 @@ def scene(rows: int = 90, columns: int = 70) -> NDArray[np.float32]:
     """A body on air, smooth, with a bright spine."""
     i, j = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
     body = np.sqrt((1 - (i / 0.95) ** 2 - (j / 0.8) ** 2).clip(0))
-    return (3 * body + 2 * body * (np.abs(j) < 0.1)).astype(np.float32)
+    return np.asarray(3 * body + 2 * body * (np.abs(j) < 0.1), np.float32)
 
 
 @given(gain=st.floats(0.01, 1000), offset=st.floats(-10, 10))
