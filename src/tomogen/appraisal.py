@@ -17,6 +17,7 @@ from tomogen.evaluation.pairs import Found, More, Sides, metrics_of, score_sides
 from tomogen.formats import DEFAULT
 from tomogen.generation import xrays
 from tomogen.generation.load import Loaded
+from tomogen.generation.translate import translated, translates
 from tomogen.progress import Progress, silent
 from tomogen.volume import Volume
 
@@ -43,8 +44,11 @@ def against_truth(
     """
     modules = metrics_of(conventions)
     marks = Marks(None, None, DEFAULT)
+    more: More | None = None
     if xrays.reconstructs(loaded):
         sides, more = _reconstructions(loaded, cases, split)
+    elif translates(loaded):
+        sides = _translations(loaded, cases, split)
     else:
         raise RecipeMismatch(
             f"a run that starts from {', '.join(loaded.synthesizer.conditions)} has no truth to be held to",
@@ -82,6 +86,24 @@ def _reconstructions(loaded: Loaded, cases: CaseFolder, split: str) -> tuple[Sid
     training = [_source(case, functools.partial(_middle, cases, case, loaded)) for case in cases.of("train")]
     mean = MeanScan(training) if training and split != "train" else None
     return Sides(truths, mades, [None] * len(truths), mean), explained
+
+
+def _translations(loaded: Loaded, cases: CaseFolder, split: str) -> Sides:
+    """Targets of pairs, translated from their sources; these stand beside as what any translation is to beat."""
+    loaded.synthesizer.feed(cases, loaded.run.recipe.data, split)  # raises: cases that are no pairs
+
+    def given(case: Case) -> Volume:
+        return Volume(np.array(cases.source(case)), np.array(case.affine), case.acquisition)
+
+    def made(case: Case) -> Volume:
+        return translated(loaded, given(case)).volume
+
+    held = cases.of(split)
+    return Sides(
+        truths=[_source(case, functools.partial(cases.volume, case)) for case in held],
+        mades=[_source(case, functools.partial(made, case)) for case in held],
+        inputs=[_source(case, functools.partial(given, case)) for case in held],
+    )
 
 
 def _source(case: Case, read: Callable[[], Volume]) -> Source:
