@@ -149,13 +149,13 @@ def batch(shape: tuple[int, ...] = SHAPE) -> Batch:
 
 
 def check() -> dict[str, float]:
-    """Relative difference of the losses of two steps from equal weights, in float32 and bfloat16."""
+    """Relative difference of the losses from equal weights: of two steps in float32, of the first in bfloat16."""
     found = {}
-    for name, precision, limit in (("float32", "fp32", 1e-3), ("bfloat16", "bf16", 3e-2)):
+    for name, precision, limit, steps in (("float32", "fp32", 1e-3, 2), ("bfloat16", "bf16", 1e-2, 1)):
         torch.manual_seed(0)
         fast, plain = Fast(CHECKED, precision), Plain()
         plain.take(fast.model.autoencoder)
-        ours, theirs = ([way.step(batch(CHECKED)) for _ in range(2)] for way in (fast, plain))
+        ours, theirs = ([way.step(batch(CHECKED)) for _ in range(steps)] for way in (fast, plain))
         found[name] = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True))
         assert found[name] < limit, (name, ours, theirs)
     return found

@@ -1,6 +1,6 @@
 """What one real optimiser step of `vae3d` takes at each size: peak memory and time, each in a process of its own.
 
-A second step is timed; the peak is that of both, optimizer state and weight averages included. Run it where nothing
+The last step is timed; the peak is that of all, optimizer state and weight averages included. Run it where nothing
 else runs; a row that the machine's free memory could not hold is left out, and said to be.
 
     python benchmarks/vae_memory.py            # writes benchmarks/vae_memory.json
@@ -36,15 +36,15 @@ ROWS = (
 """Size, precision, checkpointing, and the peak in GiB that was promised."""
 
 
-def one(shape: tuple[int, ...], precision: str, checkpointing: bool) -> dict[str, float]:
-    """Two steps in this process."""
+def one(shape: tuple[int, ...], precision: str, checkpointing: bool, steps: int) -> dict[str, float]:
+    """So many steps in this process."""
     keep_freed_memory()
     sides = [f"model.shape={list(shape)}", f"model.checkpointing={str(checkpointing).lower()}"]
     recipe = Recipe.load("vae3d", [*sides, f'training.precision="{precision}"'])
     torch.manual_seed(0)
     game = Game(recipe.build(), recipe, fabric_of("cpu", precision=precision))
     image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    for number in range(2):
+    for number in range(steps):
         wall, core = time.perf_counter(), time.process_time()
         game.play(Turn("autoencoder"), Batch(image, {}, (number,)), number, 0)
         game.average.update(number)
@@ -65,10 +65,11 @@ def free() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--one", type=int)
+    parser.add_argument("--one", type=int, help="a row, in this process")
+    parser.add_argument("--steps", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.one is not None:
-        print(json.dumps(one(*ROWS[arguments.one][:3])))
+        print(json.dumps(one(*ROWS[arguments.one][:3], arguments.steps)))
         return
     table = []
     for number, (shape, precision, checkpointing, promised) in enumerate(ROWS):
@@ -76,7 +77,8 @@ def main() -> None:
         if free() < (promised or 12) * 2**30 / 2:
             row["left out"] = f"{free() / 2**30:.1f} GiB free"
         else:
-            done = subprocess.run([sys.executable, __file__, "--one", str(number)], stdout=subprocess.PIPE, text=True)
+            command = [sys.executable, __file__, "--one", str(number), "--steps", str(arguments.steps)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
             row |= json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"failed": done.returncode}
         table.append(row)
         print(json.dumps(row), flush=True)
@@ -87,6 +89,7 @@ def main() -> None:
         "checkpointed over plain, core s, 64 x 256 x 256 bf16": checkpointed["core s"] / plain["core s"]
         if "core s" in plain and "core s" in checkpointed
         else None,
+        "steps": arguments.steps,
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),
         "torch": torch.__version__,
