@@ -1,4 +1,4 @@
-"""Computed radiographs made to look real, and back: train a CycleGAN, and what docs/styles.md shows of it.
+"""Computed radiographs made to look real, and back: train a CycleGAN; the figure and the numbers of docs/styles.md.
 
     python docs/styles.py CHESTS RADIOGRAPHS OUT --patients patients.csv --minutes 10
     python docs/styles.py CHESTS RADIOGRAPHS OUT --collect              the pictures and the JSON of a run that is there
@@ -10,6 +10,7 @@ taken. Each command that is run is printed; `styles.json` holds them with seed, 
 
 import argparse
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.unpaired import Unpaired
 from tomogen.generation.load import load
+from tomogen.models.cyclegan import Model, Style
 from tomogen.recipe import Recipe
 from tomogen.run import Run, sha256
 
@@ -34,6 +36,7 @@ PLAN = "plan.json"
 """In the folder that is worked in: how many steps there are to be. Written once, so that a restart keeps them."""
 TIMED = 12
 """Steps that are timed for `--minutes`, without the first third, in which pictures are read and memory is found."""
+MARK = "<!-- measured: made by docs/styles.py -->"
 EACH = 3
 """Pictures of each kind that are shown."""
 HEAD, GAP = 18, 6
@@ -101,9 +104,10 @@ def collect(out: Path) -> None:
     """A sheet of pictures of patients that the model has not seen, both ways, and the facts."""
     opened, cases = Run.open(out / "run"), CaseFolder.open(out / "cases")
     synthesizer = load(opened.path, "cpu").synthesizer
-    config: Any = opened.recipe.config
+    assert isinstance(synthesizer, Model)
+    config = synthesizer.config
 
-    def restyled(pictures: Pictures, towards: str) -> Pictures:
+    def restyled(pictures: Pictures, towards: Style) -> Pictures:
         with torch.no_grad():
             made = [synthesizer.restyle(torch.from_numpy(one)[None, None], towards)[0, 0] for one in pictures]
         return torch.stack(made).numpy()
@@ -152,6 +156,41 @@ def collect(out: Path) -> None:
         **{name: opened.environment[name] for name in ("versions", "processor", "threads")},
     }
     (DOCS / "styles.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    page = DOCS / "styles.md"
+    text = re.sub(f"{MARK}.*?{MARK}", lambda _: f"{MARK}\n{told(facts)}\n{MARK}", page.read_text(), flags=re.DOTALL)
+    page.write_text(text, encoding="utf-8")
+
+
+def told(facts: dict[str, Any]) -> str:
+    """The measured part of the page: what was typed, how long it took, and a table."""
+    minutes = round(facts["wall_seconds_of_training"] / 60)
+    scans, real = facts["scans"], facts["real_scans_held_out"]
+    rows = []
+    for kind, found in facts["held_out"].items():
+        detail, cycle = found["detail"], found["cycle_error"]
+        to_real, to_drr = found["grey_distance_to_radiographs"], found["grey_distance_to_drrs"]
+        for look, made, distances, count in (
+            ("drr", "drr_as_radiograph", to_real, found["drrs"]),
+            ("radiograph", "radiograph_as_drr", to_drr, found["radiographs"]),
+        ):
+            rows.append(
+                f"| {kind}, {made.replace('_', ' ').replace('drr', 'DRR')} | {count} "
+                f"| {distances[look]:.3f} | {distances[made]:.3f} "
+                f"| {detail[look]:.4f} | {detail[made]:.4f} | {cycle[look]:.3f} |"
+            )
+    return "\n".join(
+        [
+            "```console", *(f"$ {command}" for command in facts["commands"]), "```", "",
+            f"{facts['steps']} steps in {minutes} minutes on {facts['threads']} threads. Held out are "
+            f"{scans['val'] + scans['test']} scans, {real} of them of a real patient, and the radiographs of other "
+            "patients than those trained on.", "",
+            "| held out | pictures | grey distance to that look before | after | detail before | after "
+            "| there and back |",
+            "|---|---|---|---|---|---|---|",
+            *rows, "",
+            "![Rows: DRRs, the same as radiographs, real radiographs, the same as DRRs](images/styles.png)",
+        ]
+    )  # fmt: skip
 
 
 def apart(some: Pictures, others: Pictures) -> float:
