@@ -59,7 +59,7 @@ class _Spread(torch.autograd.Function):
     def forward(ctx: Any, gradient: Tensor) -> Tensor:
         count, channels, *space = gradient.shape
         wide = channels_last(gradient.new_zeros(count, channels, *[2 * size - 1 for size in space]))
-        wide[(..., *[slice(None, None, 2)] * len(space))] = gradient
+        wide[(slice(None), slice(None), *[slice(None, None, 2) for _ in space])] = gradient
         return _filtered(wide, 2, 1)
 
     @staticmethod

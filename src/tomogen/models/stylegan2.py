@@ -127,14 +127,14 @@ class Generator(nn.Module):
         return sum(math.prod(grid) for grid in self.grids)
 
     def forward(self, w: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
-        """Images `(B, 1, *shape)`, float32 and not bounded; `w (B, layers, latent)`, `noise` for each convolution."""
+        """Images `(B, 1, *shape)` on -1..1, float32; `w (B, layers, latent)`, `noise` for each convolution."""
         features = self.constant.expand(len(w), *self.constant.shape)
         features = self.conv(features, w[:, 0], noise[0])
         image = self.image(features, w[:, 1])
         for level, block in enumerate(self.blocks):
             first = 2 * level + 1  # an image layer shares its style with the next size's first convolution
             features, image = block(features, image, w[:, first : first + 3], noise[first : first + 2])
-        result: Tensor = image
+        result: Tensor = image.tanh()
         return result
 
     def noises(self, flat: Tensor) -> list[Tensor]:
@@ -218,7 +218,8 @@ class Styled(Protocol):
 class Model(Synthesizer):
     """Generator and discriminator, their turns, and the tools for styles.
 
-    Departures from the published system: one channel; the discriminator's turn plays the images that the generator's
+    Departures from the published system: one channel; images end in tanh, as half of a scan is air at exactly -1, near
+    which an unbounded sum leaves noise that gives it away; the discriminator's turn plays the images that the generator's
     turn made, where they were made anew; the mean style is that of the weights in use, computed when asked for, where
     training kept a moving one; classes have a mean style each; groups of the deviation are images side by side.
 
@@ -324,7 +325,7 @@ class Model(Synthesizer):
         for layer in quiet:
             parts[layer] = None
         image: Tensor = self.generator(styles, parts)
-        return image.clamp(-1, 1)
+        return image
 
     def _drawn(self, batch: Batch, purpose: str) -> tuple[Tensor, list[Tensor]]:
         """Styles and noise for training images, most of them mixed of two styles at a layer of chance."""
