@@ -219,9 +219,10 @@ class Model(Synthesizer):
     """Generator and discriminator, their turns, and the tools for styles.
 
     Departures from the published system: one channel; images end in tanh, as half of a scan is air at exactly -1, near
-    which an unbounded sum leaves noise that gives it away; the discriminator's turn plays the images that the generator's
-    turn made, where they were made anew; the mean style is that of the weights in use, computed when asked for, where
-    training kept a moving one; classes have a mean style each; groups of the deviation are images side by side.
+    which an unbounded sum leaves noise that gives it away; the discriminator's turn plays the images that the
+    generator's turn made, where they were made anew; the mean style is that of the weights in use, computed when asked
+    for, where training kept a moving one; classes have a mean style each; groups of the deviation are images side by
+    side.
 
     The mean path length is compared with as it was before the turn, so that micro-batches and processes, whose
     lengths meet only afterwards, have the losses of one batch. They have them as long as `group` and 2 divide what
