@@ -142,6 +142,12 @@ def test_a_network_that_changes_nothing_gives_the_scan_back(run: Path, orientati
     assert made.volume.acquisition.synthetic
 
 
+def test_the_affine_returns_exactly_where_turning_there_and_back_would_round_it(run: Path) -> None:
+    volume = Volume(scan("IAR").hu, affine_of((4.1, 3.1, 3.2), (1.1, -65.5, 101.3), "IAR"))
+    assert not np.array_equal(volume.reorient("SPL").reorient("IAR").affine, volume.affine)
+    assert np.array_equal(translated(stub(run), volume).volume.affine, volume.affine)
+
+
 @pytest.mark.parametrize("orientation", ["SPL", "IAR", "RSP"])
 def test_the_body_changes_and_all_else_stays(run: Path, orientation: str) -> None:
     volume = scan(orientation)
