@@ -9,13 +9,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tomogen._version import __version__
 from tomogen.cases.scan import Finding, scan
-from tomogen.errors import DependencyMissing, Reason
+from tomogen.errors import DataInvalid, DependencyMissing, Reason, TomogenError, UsageFault
 from tomogen.formats import DEFAULT, ReadOptions
 from tomogen.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from tomogen.cases.pairs.pair import Pair
 
 STRANGERS = frozenset(
     {
@@ -68,6 +71,25 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class PairedScans:
+    """Two scans that are, or should be, a pair."""
+
+    path: str
+    """The folder that holds both; of a scan without partner, that scan."""
+    verdict: Literal["use", "refuse"]
+    source: str | None = None
+    target: str | None = None
+    reason: str | None = None
+    detail: str = ""
+    fix: str | None = None
+    warnings: tuple[str, ...] = ()
+    offset: tuple[float, float, float] | None = None
+    """mm along LPS x, y, z that the body moved from the source to the target."""
+    turn: float | None = None
+    """Degrees that it turned."""
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """What was looked at: the machine, or what lies in folders."""
 
@@ -80,17 +102,31 @@ class Diagnosis:
     """Scans that would be used."""
     refused: tuple[tuple[str, int], ...] = ()
     """Reasons with the number of findings refused for them, the commonest first."""
+    pairs: tuple[PairedScans, ...] = ()
+    """Where pairs were asked for: each, and what lacks a partner."""
 
 
 def doctor(
-    paths: str | Path | Sequence[str | Path] = (), *, options: ReadOptions = DEFAULT, progress: Progress = silent
+    paths: str | Path | Sequence[str | Path] = (),
+    *,
+    pairs: str | Path | None = None,
+    options: ReadOptions = DEFAULT,
+    progress: Progress = silent,
 ) -> Diagnosis:
     """Diagnose the machine, or, with paths, everything under them: every voxel is read, as `prepare` would.
 
+    With `pairs` (a layout such as `CT1,CT2`, or a CSV, as `prepare` takes it) scans are looked at two by two: whether
+    they lie on one grid, how far the bodies are apart in mm, whether the contrast is where it belongs.
+
     Raises:
-        InputMissing: a path that is not there.
+        InputMissing: a path that is not there, or, with `pairs`, no scan lies where the layout looks.
+        UsageFault: `pairs` is no layout.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    if pairs is not None:
+        if not paths:
+            raise UsageFault("--pairs looks into folders, and none is named", fix="tomogen doctor FOLDER --pairs")
+        return _of_pairs([Path(path) for path in paths], pairs, options, progress)
     if not paths:
         checks = tuple(_machine())
         return Diagnosis(all(check.ok for check in checks), checks)
@@ -103,6 +139,51 @@ def doctor(
         used=used,
         refused=tuple(Counter(one.reason for one in scans if one.reason is not None).most_common()),
     )
+
+
+def _of_pairs(paths: Sequence[Path], layout: str | Path, options: ReadOptions, progress: Progress) -> Diagnosis:
+    from tomogen.cases.pairs.layout import pair_up
+    from tomogen.cases.work import quiet
+
+    with quiet():
+        findings = scan(paths, options, progress)
+        paired = pair_up(findings, layout, paths)
+        found: list[PairedScans] = []
+        for number, pair in enumerate(paired.pairs):
+            progress(number, len(paired.pairs), "comparing pairs")
+            found.append(_pair_of(pair))
+    progress(len(found), len(found), "done")
+    found += [
+        PairedScans(str(one.path), "refuse", reason=str(one.reason), detail=one.detail, fix=one.fix)
+        for one in paired.broken
+    ]
+    used = sum(pair.verdict == "use" for pair in found)
+    return Diagnosis(
+        healthy=used == len(found) > 0,
+        scans=tuple(_scan_of(finding) for finding in paired.others),
+        files=sum(len(finding.files) for finding in findings),
+        used=2 * used,
+        refused=tuple(Counter(pair.reason for pair in found if pair.reason is not None).most_common()),
+        pairs=tuple(found),
+    )
+
+
+def _pair_of(pair: "Pair") -> PairedScans:
+    """What comparing the two scans of a pair tells."""
+    path, source, target = (str(one.path) for one in (pair, pair.source, pair.target))
+    try:
+        halves = pair.halves()
+    except TomogenError as error:
+        reason = str(error.reason) if isinstance(error, DataInvalid) else "unreadable"
+        return PairedScans(path, "refuse", source, target, reason, error.what, error.fix, pair.warnings)
+    except Exception as error:  # the text of a foreign error may quote a header
+        what = f"cannot be compared: {type(error).__name__}"
+        return PairedScans(path, "refuse", source, target, "unreadable", what)
+    x, y, z = (round(mm, 1) + 0.0 for mm in halves.motion.shift)  # no -0.0
+    return PairedScans(
+        path, "use", source, target, warnings=(*pair.warnings, *halves.warnings), offset=(x, y, z),
+        turn=round(halves.motion.turn, 1),
+    )  # fmt: skip
 
 
 def _scan_of(finding: Finding) -> Scan:

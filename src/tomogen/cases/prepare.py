@@ -214,9 +214,11 @@ def _no_leak(usable: dict[str, Finding], named: Sequence[Named], fractions: Sequ
 
 
 def _all_failed(refused: Sequence[Refusal]) -> DataInvalid:
+    refused = [one for one in refused if one.failed] or list(refused)
     last = refused[-1]
+    what = f"none of {len(refused)} scans and files gave a case; the last: {last.detail}"
     return DataInvalid(
-        f"none of {len(refused)} scans and files gave a case; the last: {last.detail}",
+        last.detail if len(refused) == 1 else what,
         reason=Reason(last.reason) if last.reason in list(Reason) else Reason.CORRUPT,
         at=last.path,
         fix=last.fix,

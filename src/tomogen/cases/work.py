@@ -129,7 +129,7 @@ def _pair(task: Task) -> _Made:
         hashlib.sha256("".join(halves.digests).encode()).hexdigest(),
         [source for source, _ in both],
         halves.digests,
-        None if way is None else tuple(round(number, 3) for number in (*way.shift, *way.angles)),
+        None if not halves.moved else tuple(round(number, 3) for number in (*way.shift, *way.angles)),
         halves.warnings,
     )
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tomogen.cli._core import Streams, verb
+from tomogen.cli._pairs import PAIRS, PUBLISHED
 from tomogen.cli._reading import READING, taken
 
 if TYPE_CHECKING:
@@ -14,22 +15,26 @@ FAULTS, OTHERS = 20, 3
 """Findings named for each reason, CT that cannot be used and files of other kinds; `-v` and `--json` name all."""
 
 
-def doctor(streams: Streams, paths: tuple[str, ...], **reading: Any) -> int:
+def doctor(streams: Streams, paths: tuple[str, ...], pairs: str | None, **reading: Any) -> int:
     """Say what this machine lacks, or, with PATH, what lies there, what would be used, what not and why.
 
     Exit code 0: nothing is wrong. 1: the machine has a fault, or a CT under PATH cannot be used (files that are
     something else, such as MR, masks, reports or text, are no fault). 3: there is no CT under PATH.
+    With --pairs scans are compared two by two, as `prepare --pairs` does.
     """
     from tomogen.cases.doctor import doctor as diagnose
     from tomogen.errors import InputMissing
 
     options = taken(reading)
-    if not paths:
+    if not paths and pairs is None:
         diagnosis = diagnose(options=options)
         streams.result(diagnosis, _machine(diagnosis))
         return 0 if diagnosis.healthy else 1
     with streams.progress("doctor") as progress:
-        diagnosis = diagnose(paths, options=options, progress=progress)
+        diagnosis = diagnose(paths, pairs=pairs, options=options, progress=progress)
+    if pairs is not None:
+        streams.result(diagnosis, _paired(diagnosis))
+        return 0 if diagnosis.healthy else 1
     streams.result(diagnosis, _folder(diagnosis, streams.verbose))
     if not diagnosis.used and not any(scan.fault for scan in diagnosis.scans):
         files = f"{diagnosis.files} file{'s' * (diagnosis.files != 1)}"
@@ -62,6 +67,25 @@ def _folder(diagnosis: "Diagnosis", every: bool) -> str:
     return "\n".join(lines)
 
 
+def _paired(diagnosis: "Diagnosis") -> str:
+    lines = []
+    for pair in diagnosis.pairs:
+        lines.append(f"{'use' if pair.verdict == 'use' else 'refuse':<7} {pair.path}")
+        if pair.offset is not None:
+            x, y, z = pair.offset
+            lines.append(f"          apart by left {x:.1f}, back {y:.1f}, up {z:.1f} mm, {pair.turn:.1f} degrees")
+        if pair.reason is not None:
+            lines.append(f"          {pair.reason}: {pair.detail}")
+        lines += [f"          fix: {pair.fix}"] * (pair.fix is not None)
+        lines += [f"          warning: {text}" for text in pair.warnings]
+    used = sum(pair.verdict == "use" for pair in diagnosis.pairs)
+    lines.append(
+        f"{used} pairs to use, {len(diagnosis.pairs) - used} that cannot be used, "
+        f"{len(diagnosis.scans)} scans and files in no pair"
+    )
+    return "\n".join(lines)
+
+
 def _refused(word: str, scans: "list[Scan]", most: int | None) -> list[str]:
     """The refused, by reason, at most so many of each."""
     by_reason: dict[str, list[Scan]] = {}
@@ -85,4 +109,8 @@ def _used(scan: "Scan") -> list[str]:
     return [first.replace(" 1 files", " 1 file"), *(f"          warning: {text}" for text in scan.warnings)]
 
 
-command = verb(click.argument("paths", metavar="[PATH]...", nargs=-1), *READING)(doctor)
+command = verb(
+    click.argument("paths", metavar="[PATH]...", nargs=-1),
+    click.option("--pairs", is_flag=False, flag_value=PUBLISHED, metavar="[LAYOUT]", help=PAIRS),
+    *READING,
+)(doctor)

@@ -5,17 +5,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tomogen.cli._core import Streams, verb
+from tomogen.cli._pairs import PAIRS, PUBLISHED
 from tomogen.cli._reading import lengths, reading, taken
 
 if TYPE_CHECKING:
     from tomogen.cases.prepare import PrepareResult
 
-PUBLISHED = "CT1,CT2"
-"""The layout that `--pairs` alone means."""
-PAIRS = (
-    "Cases are pairs: the names that tell source from target in their paths (CT1,CT2 if none are given), or a CSV "
-    "with columns source, target and perhaps patient. Alone, put it last."
-)
 LISTED = 10
 """Refused scans named on a terminal; `-v` and `--json` name all."""
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tomogen.cases.pairs.motion import WINDOW
 from tomogen.cases.resample import resample_whole
 from tomogen.cases.steps import find_body
 from tomogen.errors import DataInvalid, Reason
@@ -17,20 +18,26 @@ if TYPE_CHECKING:
 Words = tuple[str, str]
 """What messages call the source and the target."""
 
-REGISTER = "--register moves the target onto the source's grid"
+REGISTER = "prepare with --register, which moves the target onto the source's grid"
 
 SHIFT = 1.5
 """mm between the bodies' middles from which a pair is misaligned; half a voxel, where voxels are larger than 3 mm."""
 TURN = 1.0
 """Degrees likewise: 2.6 mm at the skin, 150 mm from the middle."""
+AFTER = 2.0
+"""So many times both are allowed after registration: what a moved scan lost at its edges disturbs the measure."""
 SPACING = 0.01
 """Relative difference of spacing from which voxels are unlike."""
 AXES = 1.0
 """Degrees between axes from which scans are turned against each other."""
 SAME = 0.05
 """Voxels by which corners of one grid may differ."""
-OVERLAP = 0.5
-"""Least share of the source's field that the target's covers."""
+ALIKE, SURE = 0.5, 0.85
+"""Correlation of HU within the body: below the first two scans show unlike bodies, below the second they may.
+
+With a contrast agent or another kernel one body reaches 0.98 to 0.997, two persons' chests laid upon each other 0.55
+to 0.82; how deep the breath was lies between.
+"""
 BLOOD = (0, 100)
 """HU of plain blood and soft tissue."""
 ENHANCED = 60
@@ -122,29 +129,35 @@ def overlap(source: Volume, target: Volume) -> float:
     return float(np.prod(np.maximum(common, 0)) / np.prod(highs[0] - lows[0]))
 
 
-def aligned(measured: "Motion", source: Volume) -> bool:
-    """Whether the body lies in one place in both scans, as well as can be told."""
-    return measured.distance <= max(SHIFT, min(source.spacing) / 2) and measured.turn <= TURN
+def aligned(measured: "Motion", source: Volume, slack: float = 1.0) -> bool:
+    """Whether the body lies in one place in both scans, as well as can be told; `slack` widens what is allowed."""
+    shift = max(SHIFT, min(source.spacing) / 2)
+    return measured.distance <= slack * shift and measured.turn <= slack * TURN
 
 
-def misaligned(measured: "Motion", words: Words) -> DataInvalid:
-    """The error of a pair that is not aligned."""
-    return _unpaired(f"misaligned: the body in {words[1]} lies {measured} from that in {words[0]}", REGISTER)
+def misaligned(measured: "Motion", words: Words, *, again: bool = False) -> DataInvalid:
+    """The error of a pair that is not aligned; `again`: not even after registration."""
+    after = " even after registration" if again else ""
+    fix = "pair scans that one rigid motion lays upon each other" if again else REGISTER
+    return _unpaired(f"misaligned{after}: the body in {words[1]} lies {measured} from that in {words[0]}", fix)
 
 
-def landed(source: Volume, target: Volume, measured: "Motion", words: Words) -> None:
-    """Raise if registration did not lay the bodies upon each other.
+def bodies(source: Volume, target: Volume, words: Words) -> tuple[str, ...]:
+    """A warning where the two may show unlike bodies; both on one grid.
 
     Raises:
-        DataInvalid: they overlap by less than half.
+        DataInvalid: they do.
     """
-    one = find_body(source)
-    share = float((target.hu[one] > -900).mean())
-    if share < OVERLAP:
+    body = find_body(source)
+    one, other = (volume.hu[body].clip(*WINDOW).astype(np.float32) for volume in (source, target))
+    spread = float(one.std() * other.std())
+    found = float(((one - one.mean()) * (other - other.mean())).mean()) / spread if spread else 0.0
+    if found < ALIKE:
         raise _unpaired(
-            f"{words[1]} covers {share:.0%} of the body in {words[0]} after registration ({measured})",
-            "pair scans of one region",
+            f"{words[0]} and {words[1]} show unlike bodies (correlation {found:.2f}, {ALIKE} at least)",
+            "pair scans of one patient and region",
         )
+    return () if found >= SURE else (f"the bodies differ (correlation {found:.2f}): one patient, one breath?",)
 
 
 def order(source: Volume, target: Volume, words: Words, *, strict: bool) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""How far two scans of one patient lie apart: phase correlation finds the shift, mutual information the rigid rest.
+"""How far two scans of one patient lie apart: phase correlation finds the shift, correlation the rigid rest.
 
 Scans are compared on a grid of 4 mm, within the source's body. Phase correlation (Kuglin & Hines, Proc IEEE Conf
-Cybernetics and Society 1975:163) sees shifts of any size; from there Mattes' mutual information (IEEE TMI
-2003;22:120), blind to what a contrast agent or a kernel changes, is climbed over three angles and three shifts.
+Cybernetics and Society 1975:163) sees shifts of any size; from there the correlation of HU, which vessels with contrast
+lower in either place, is climbed over three angles and three shifts, first on every second voxel.
 """
 
 from dataclasses import dataclass, replace
@@ -24,8 +24,9 @@ COARSE = 4.0
 """mm: the grid that scans are compared on; voxels that are larger stay."""
 WINDOW = (-1000, 300)
 """HU that are compared: neither metal nor dense contrast outshines the body's outline and its lungs."""
-BINS = 32
-STEPS = 60
+STEPS = 80
+SAMPLES = 50_000
+"""Voxels of the body that are compared at most."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Motion:
         return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
     def __str__(self) -> str:
-        x, y, z = self.shift
+        x, y, z = (round(mm, 1) + 0.0 for mm in self.shift)  # no -0.0
         return f"{self.distance:.1f} mm (left {x:.1f}, back {y:.1f}, up {z:.1f}; turned {self.turn:.1f} degrees)"
 
 
@@ -87,12 +88,14 @@ def _coarse(volume: Volume) -> Volume:
 
 def _shift(one: Volume, other: Volume) -> NDArray[np.float64]:
     """The way from the one to the other in mm along LPS, by phase correlation; padded, so that nothing wraps around."""
+    from scipy import fft
+
     if not np.allclose(one.spacing, other.spacing, rtol=1e-3):
         other = resample_whole(replace(other, hu=other.hu.astype(np.int16)), one.spacing)
-    size = np.add(one.shape, other.shape)
-    first, second = (np.fft.rfftn(volume.hu.astype(np.float32) - WINDOW[0], size.tolist()) for volume in (one, other))
+    size = np.array([fft.next_fast_len(a + b, real=True) for a, b in zip(one.shape, other.shape, strict=True)])
+    first, second = (fft.rfftn(volume.hu.astype(np.float32) - WINDOW[0], size.tolist()) for volume in (one, other))
     cross = second * np.conj(first)
-    surface = np.fft.irfftn(cross / (np.abs(cross) + 1e-3 * np.abs(cross).max()), size.tolist())
+    surface = fft.irfftn(cross / (np.abs(cross) + 1e-3 * np.abs(cross).max()), size.tolist())
     peak = np.array(np.unravel_index(int(np.argmax(surface)), surface.shape))
     steps = np.where(peak >= other.shape, peak - size, peak)
     shift: NDArray[np.float64] = one.affine[:3, :3] @ steps + other.origin - one.origin
@@ -102,7 +105,7 @@ def _shift(one: Volume, other: Volume) -> NDArray[np.float64]:
 def _climbed(
     one: Volume, other: Volume, body: NDArray[np.bool_], middle: NDArray[np.float64], start: NDArray[np.float64]
 ) -> Motion:
-    """The motion of most mutual information, climbed to from a shift; one thread, so that it is always the same."""
+    """The motion of the highest correlation, climbed to from a shift; one thread, so that it is always the same."""
     import SimpleITK
 
     transform = SimpleITK.Euler3DTransform()
@@ -110,15 +113,21 @@ def _climbed(
     transform.SetTranslation(start.tolist())
     method = SimpleITK.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
-    method.SetMetricAsMattesMutualInformation(BINS)
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.3)
+    method.SetMetricAsCorrelation()
+    share = min(1.0, SAMPLES / int(body.sum()))
+    if share < 1:
+        method.SetMetricSamplingStrategy(method.RANDOM)
+        method.SetMetricSamplingPercentage(share, 1)  # a seed: by default the clock's
     mask = SimpleITK.GetImageFromArray(body.astype(np.uint8))
     fixed = _image(one)
     mask.CopyInformation(fixed)
     method.SetMetricFixedMask(mask)
     method.SetInterpolator(SimpleITK.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(2.0, 0.02, STEPS, gradientMagnitudeTolerance=1e-6)
+    method.SetShrinkFactorsPerLevel([2, 1])
+    method.SetSmoothingSigmasPerLevel([COARSE, 0.0])
+    method.SetOptimizerAsRegularStepGradientDescent(
+        2.0, 0.02, STEPS, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-6
+    )  # fmt: skip
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(transform, inPlace=True)
     try:

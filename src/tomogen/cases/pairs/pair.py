@@ -21,8 +21,10 @@ class Halves(NamedTuple):
     """Moved onto the source where that was asked for and needed."""
     digests: tuple[str, str]
     """Of both as they were read."""
-    motion: Motion | None
-    """From the source to where the target lay; None where it lay right."""
+    motion: Motion
+    """From the source to where the target lay."""
+    moved: bool
+    """Whether the target was moved onto the source."""
     warnings: tuple[str, ...]
 
 
@@ -92,8 +94,13 @@ class Pair(Finding):
         moving = off or not check.same_grid(source, target)
         if moving:
             target = moved(target, source, measured)
-            check.landed(source, target, measured, self.words)
-        notes = check.order(source, target, self.words, strict=self.ordered)
-        if moving:
-            notes += (f"{other} lay {measured} from {one} and was moved onto it",)
-        return Halves(straight(source), straight(target), digests, measured if moving else None, notes)
+        notes = check.bodies(source, target, self.words)
+        if off:
+            left = motion(source, target)
+            if not check.aligned(left, source, check.AFTER):
+                raise check.misaligned(left, self.words, again=True)
+            notes += (f"{other} lay {measured} from {one} and was moved onto it; {left.distance:.1f} mm are left",)
+        elif moving:
+            notes += (f"{other} lay on another grid and was resampled onto that of {one}",)
+        notes += check.order(source, target, self.words, strict=self.ordered)
+        return Halves(straight(source), straight(target), digests, measured, moving, notes)
