@@ -295,6 +295,57 @@ def test_a_csv_of_patients_does_not_get_out(sources: Path, tmp_path: Path) -> No
     assert all(secrets_in(path.read_bytes(), (str(sources),)) == [] for path in (tmp_path / "out").rglob("*.json"))
 
 
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs full of canaries: one that is good, and one for each thing that headers can tell against a pair."""
+    folder = tmp_path_factory.mktemp("paired")
+
+    def half(seed: int, **words: str) -> Callable[[Dataset, int], None]:
+        def change(dataset: Dataset, number: int) -> None:
+            k, j, i = np.indices((8, 20, 24)) - np.array([3.5, 9.5, 11.5])[:, None, None, None]
+            hu = body(seed)
+            hu[((i - 3) / 3) ** 2 + (j / 4) ** 2 + ((k - 1) / 2) ** 2 < 1] = -800  # one place in the body to hold on to
+            dataset.PixelData = hu[number].tobytes()
+            dataset.PatientID = dataset.FrameOfReferenceUID = f"{ROOT}.1"
+            for word, value in words.items():
+                setattr(dataset, word, value)
+
+        return change
+
+    for name, words in {
+        "good": {},
+        "person": {"PatientID": f"{CANARY}-2"},
+        "frame": {"FrameOfReferenceUID": f"{ROOT}.66"},
+        "spacing": {"PixelSpacing": "11\\12"},
+    }.items():
+        series(folder / name / "CT1", 0, half(0))
+        series(folder / name / "CT2", 3, half(3, **words))
+    series(folder / "alone" / "CT1", 6, half(6))
+    return folder
+
+
+@pytest.mark.parametrize("flags", [["-v"], ["--json"]])
+def test_pairs_tell_nothing_either(paired: Path, tmp_path: Path, flags: list[str]) -> None:
+    out, shape = tmp_path / "out", ["--shape", "8", "16", "16", "--workers", "1"]
+    code, said = run("prepare", str(paired), str(out), *shape, *flags, "--pairs")
+    assert code == 8, said.decode()
+    assert all(word in said for word in (b"two patients", b"two frames of reference", b"unlike spacing", b"partner"))
+    rows = [f"good/CT1,good/CT2,{CANARY}", f"alone/CT1,{paired / 'good' / 'CT3'},{CANARY}"]
+    (tmp_path / "pairs.csv").write_text("\n".join(["source,target,patient", *rows]))
+    again, more = run(
+        "prepare", str(paired), str(tmp_path / "listed"), *shape, *flags, f"--pairs={tmp_path / 'pairs.csv'}"
+    )
+    assert again == 8, more.decode()
+    found, told = run("doctor", str(paired), *flags, "--pairs")
+    assert found == 1, told.decode()
+    assert secrets_in(said + more + told, (str(paired), str(tmp_path))) == []
+    assert len(CaseFolder.open(out).cases) == 1
+    for folder in (out, tmp_path / "listed"):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                assert secrets_in(path.read_bytes(), (str(paired), str(tmp_path))) == [], path
+
+
 @pytest.mark.parametrize("flags", [["-v"], ["--json"]])
 def test_doctor_says_nothing_that_identifies(sources: Path, flags: list[str]) -> None:
     code, said = run("doctor", str(sources), *flags)
