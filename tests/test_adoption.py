@@ -181,7 +181,7 @@ def test_every_stage_is_that_of_the_released_code(reference: Path, which: str) -
             part.register_forward_hook(lambda _m, _i, o, name=name: see(name, o))
     with torch.no_grad():
         model.generator(inputs(64)[0][:, : len(model.config.views)].double())
-    assert len(apart) == (32 if which == "multiview" else 10) - 2 * (which == "multiview")
+    assert len(apart) == (30 if which == "multiview" else 10)
     assert max(apart.values()) <= 1e-5, apart
 
 

@@ -28,6 +28,7 @@ from tomogen.batch import Batch
 from tomogen.errors import DataInvalid, RecipeMismatch
 from tomogen.layers.lift import Compress, Link, aligned, from_view, into_view, smeared, upright, whole
 from tomogen.losses.projection import parallel_loss, reprojection_loss, shadows
+from tomogen.models import x2ct2d
 from tomogen.models.x2ct import Config, Model
 from tomogen.radiography.attenuation import attenuation
 from tomogen.radiography.geometry import preset
@@ -344,6 +345,30 @@ def test_a_reprojection_for_other_cases_is_refused(tmp_path: Path) -> None:
         built(adversary=False, reprojection_weight=1.0, spacing=folder.spacing, window=(-1000.0, 500.0)).feed(
             folder, Data(window=(-1000.0, 400.0))
         )
+
+
+# ---- the 2D baseline ----
+
+
+@pytest.mark.parametrize(("view", "axis"), [("pa", 3), ("lateral", 4)])
+def test_the_baselines_channels_lie_along_the_rays(view: str, axis: int) -> None:
+    names = {name: value for name, value in SMALL.items() if name != "discriminator_width"}
+    torch.manual_seed(0)
+    model = x2ct2d.Model(x2ct2d.Config(**names, view=view))
+    with torch.no_grad():
+        model.generator.slices.weight.zero_()
+        model.generator.slices.bias.copy_(torch.linspace(0, 1, 8))
+    made = model.generate(torch.zeros(1, 0), {"xrays": torch.rand(1, 1, 8, 8)})
+    torch.testing.assert_close(made.movedim(axis, -1), torch.linspace(-1, 1, 8).expand(1, 1, 8, 8, 8))
+
+
+def test_the_baseline_is_refused_what_it_cannot_be() -> None:
+    for field, value in (("view", "oblique"), ("voxel_weight", 0.0), ("shape", (8, 8, 16)), ("dense", (2,))):
+        with pytest.raises(RecipeMismatch, match=f"^`{field}`"):
+            x2ct2d.Config(**{field: value})
+    small = {name: value for name, value in SMALL.items() if name != "discriminator_width"}
+    with pytest.raises(DataInvalid, match="takes 1"):
+        x2ct2d.Model(x2ct2d.Config(**small)).generate(torch.zeros(1, 0), {"xrays": torch.zeros(1, 2, 8, 8)})
 
 
 # ---- recipes ----
