@@ -20,6 +20,7 @@ _PUBLIC = {
     "train": "training.launch",
     "sample": "generation.sample",
     "reconstruct": "generation.reconstruct",
+    "translate": "generation.translate",
     "adopt": "adoption",
     "convert": "conversion",
     "view": "conversion",

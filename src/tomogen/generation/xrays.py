@@ -1,6 +1,5 @@
 """What a run that learnt from radiographs makes of some: a scan, and how well that explains them."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
