@@ -21,10 +21,10 @@ from tomogen.errors import RecipeMismatch
 from tomogen.intensity import Window
 from tomogen.layers.scaling import DoublingConv, HalvingConv
 from tomogen.layers.windows import Windows
-from tomogen.losses.labels import cross_entropy, drawn_labels, least_squares
+from tomogen.losses.labels import cross_entropy, least_squares
 from tomogen.losses.matching import matching_loss
 from tomogen.losses.scales import multiscale_ssim_loss
-from tomogen.losses.similarity import ssim_loss
+from tomogen.losses.similarity import ssim_loss, structure
 from tomogen.models import pix2pix3d
 from tomogen.models.pix2pix3d import Config, Model
 from tomogen.recipe import Recipe
@@ -146,16 +146,16 @@ def test_a_patch_does_not_depend_on_those_beside_it(name: str) -> None:
 
 
 def test_coordinates_tell_the_network_where_in_the_patch_it_is() -> None:
-    without, with_ = model(), model(coordinates=True)
-    assert with_.generator.down[0].conv.weight.shape[1] == without.generator.down[0].conv.weight.shape[1] + 3
+    built = model(coordinates=True)
+    assert built.generator.down[0].conv.weight.shape[1] == model().generator.down[0].conv.weight.shape[1] + 3
     flat = torch.zeros(1, 3, *SMALL.shape)
-    inner = (..., slice(12, 20), slice(12, 20))  # far from the padding
-    assert with_.generator.down[0](torch.cat([flat, _ramps(with_)], 1))[inner].std((-1, -2)).max() > 1e-3
-    assert without.generator.down[0](flat)[..., 4:-4, 4:-4].std((-1, -2)).max() < 1e-6
-
-
-def _ramps(built: Model) -> Tensor:
-    return torch.stack([place.expand(SMALL.shape) for place in built.generator.places])[None]
+    before = built.generator(flat)
+    for axis, place in enumerate(built.generator.places):
+        assert place.shape[axis] == place.numel() == SMALL.shape[axis]
+        assert torch.allclose(place.flatten()[[0, -1]], torch.tensor([-1.0, 1.0]))
+        place.neg_()
+        assert (built.generator(flat) - before).abs().max() > 1e-3
+        place.neg_()
 
 
 def test_a_residual_network_begins_near_its_input() -> None:
@@ -209,9 +209,9 @@ def test_the_discriminators_terms_are_half_of_each(game: str) -> None:
     assert losses["fake"].item() == pytest.approx(expected[1].item(), rel=1e-4)
 
 
-@pytest.mark.parametrize(("structure", "loss"), [("ssim", ssim_loss), ("ms_ssim", multiscale_ssim_loss)])
-def test_structure_is_mixed_with_the_error_as_published(structure: str, loss: object) -> None:
-    pair, built = batch(), model(structure=structure)
+@pytest.mark.parametrize(("kind", "loss"), [("ssim", ssim_loss), ("ms_ssim", multiscale_ssim_loss)])
+def test_structure_is_mixed_with_the_error_as_published(kind: str, loss: object) -> None:
+    pair, built = batch(), model(structure=kind)
     total = built(G, pair)["reconstruction"].item()
     made, true = built.handed(pair), built.windows.split(pair.image)
     error = (made - true).abs().mean()
@@ -238,6 +238,15 @@ def test_equal_images_have_no_multiscale_loss_and_structure_counts_in_depth() ->
     assert 0 < small < large < 1
     # The same slices in another order: each slice keeps its structure, the volume does not.
     assert multiscale_ssim_loss(image, image[:, :, torch.randperm(16, generator=draw)]).item() > 0.1
+
+
+def test_multiscale_ssim_is_its_formula_at_two_scales_halved_in_depth_too() -> None:
+    x, y = (F.avg_pool3d(torch.rand(2, 1, 18, 24, 24), 3, 1) * 2 - 1 for _ in range(2))
+    _, fine = structure(x, (x + y) / 2, stride=1)
+    coarse, _ = structure(F.avg_pool3d(x, 2), F.avg_pool3d((x + y) / 2, 2), stride=1)
+    share = 0.0448 / (0.0448 + 0.2856)
+    expected = 1 - (fine**share * coarse ** (1 - share)).mean()
+    assert multiscale_ssim_loss(x, (x + y) / 2, stride=1).item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_multiscale_ssim_has_a_gradient_where_structure_is_opposite() -> None:
@@ -271,14 +280,25 @@ def test_losses_with_labels_are_nothing_at_best() -> None:
 # What training adds
 
 
-def test_labels_are_drawn_for_every_score_and_every_look() -> None:
+def test_labels_are_drawn_for_every_score_and_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Published: drawn once for a whole run."""
-    shares = [batch()._replace(seeds=seeds).uniform("labels", 1, 2, 3, 3) for seeds in ((1, 2), (3, 4))]
-    labels = [drawn_labels(share, 0.1) for share in shares]
-    assert not torch.equal(labels[0], labels[1])
-    assert labels[0].unique().numel() == labels[0].numel()
-    assert labels[0].min() >= 0.9
-    assert labels[0].max() <= 1
+    drawn: list[Tensor] = []
+
+    def watch(scores: Tensor, labels: Tensor) -> Tensor:
+        drawn.append(labels.expand_as(scores))
+        return cross_entropy(scores, labels)
+
+    monkeypatch.setattr(pix2pix3d, "cross_entropy", watch)
+    built = model(label_smoothing=0.1)
+    for seeds in ((1, 2), (3, 4)):
+        pair = batch()._replace(seeds=seeds)
+        built(G, pair)
+        built(D, pair)
+    real = [drawn[0], drawn[2]]
+    assert not torch.equal(*real)
+    assert real[0].unique().numel() == real[0].numel() > 2
+    assert 0.9 <= real[0].min() < real[0].max() <= 1
+    assert not drawn[1].any()
 
 
 def test_smoothing_changes_the_loss_of_the_real_alone() -> None:
