@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tomogen import formats
-from tomogen.errors import OutOfSpace, UsageFault
+from tomogen.errors import DataInvalid, OutOfSpace, Reason, UsageFault
 from tomogen.phantoms import chest, cones, trees
 from tomogen.phantoms.anatomy import Anatomy
 from tomogen.phantoms.canvas import Canvas
 from tomogen.phantoms.cohort import case_seed, phantom
+from tomogen.phantoms.contrast import iodine, size
 from tomogen.phantoms.grid import Grid
 from tomogen.phantoms.render import default_spacing, draw, image
 from tomogen.phantoms.scanner import grain
@@ -369,6 +370,41 @@ def test_pairs_lie_on_one_grid_with_contrast_in_the_second(tmp_path: Path) -> No
     seed = made.cases[0].seed
     assert np.array_equal(plain.reorient().hu, chest(seed, SMALL).hu)
     assert np.array_equal(contrast.reorient().hu, chest(seed, SMALL, contrast="venous").hu)
+
+
+def test_a_pair_has_a_label_of_its_enhanced_blood_that_no_reader_takes_for_a_scan(tmp_path: Path) -> None:
+    import nibabel
+
+    made = phantom(tmp_path / "out", n=1, shape=(24, 32, 32), pairs=True, noise=0, format="nii")
+    (case,) = made.cases
+    assert case.vessels == tmp_path / "out" / "phantom-0001" / "vessels.nii.gz"
+    with pytest.raises(DataInvalid) as caught:
+        formats.read(case.vessels)
+    assert caught.value.reason is Reason.MASK
+    label = np.asarray(nibabel.load(case.vessels).dataobj).T.astype(bool)
+    assert np.allclose(nibabel.load(case.vessels).affine, nibabel.load(case.paths[0]).affine)
+    plain, contrast = (np.asarray(nibabel.load(path).dataobj).T.astype(int) for path in case.paths)
+    gain = contrast - plain
+    assert label.any()
+    assert np.median(gain[label]) > 100
+    assert np.percentile(gain[label], 5) > 40
+    assert np.percentile(gain[~label], 95) < 60
+
+
+def test_the_same_dose_enhances_large_people_less_and_everybody_by_another_amount() -> None:
+    people = [Anatomy.draw(seed) for seed in range(200)]
+    amounts = np.array([iodine(seed, person) for seed, person in enumerate(people)])
+    assert amounts.mean() == pytest.approx(1, abs=0.05)
+    assert 0.08 < amounts.std() < 0.18
+    assert np.corrcoef(amounts, [size(person) for person in people])[0, 1] < -0.8
+    assert len(set(amounts.round(3))) > 100
+    assert size(MIDDLE) == 1
+
+
+def test_iodine_scales_what_contrast_adds_and_nothing_else() -> None:
+    plain, full, half = tissue(None), tissue("arterial"), tissue("arterial", 0.5)
+    assert half.artery - plain.artery == pytest.approx(0.5 * (full.artery - plain.artery))
+    assert (half.fat, half.cortex) == (plain.fat, plain.cortex)
 
 
 def test_workers_write_the_same_files(tmp_path: Path) -> None:
