@@ -74,8 +74,19 @@ def distinct_turns(synthesizer: Synthesizer) -> list[Turn]:
     return list(dict.fromkeys(turn for step in range(32) for turn in synthesizer.turns(step)))
 
 
+def before(synthesizer: Synthesizer, turn: Turn) -> list[Turn]:
+    """The turns of a step that come before a turn which is not fresh: they may hand something on to it."""
+    for step in range(32):
+        turns = list(synthesizer.turns(step))
+        if turn in turns:
+            return [] if turn.fresh else turns[: turns.index(turn)]
+    raise AssertionError(f"{turn} is in no step")
+
+
 def play(synthesizer: Synthesizer, turn: Turn, batch: Batch) -> dict[str, torch.Tensor]:
     """A turn as the trainer plays it: gradients for its player alone."""
+    for earlier in before(synthesizer, turn):
+        synthesizer(earlier, batch)
     for parameter in synthesizer.parameters():
         parameter.requires_grad_(False)
     for parameter in synthesizer.get_submodule(turn.player).parameters():

@@ -580,3 +580,27 @@ def test_a_hostile_tree_is_gone_through_to_its_end(ctdata: Path, tmp_path: Path)
     assert done.complete
     assert all(refusal.detail and refusal.reason for refusal in (*done.refused, *done.failed))
     CaseFolder.open(tmp_path / "out").verify()
+
+
+def test_radiographs_lie_beside_the_cases_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from tomogen.cases.radiographs import RadiographFolder
+
+    phantom(tmp_path / "scans", n=2, shape=(24, 24, 24), seed=1, format="nii")
+    (tmp_path / "films").mkdir()
+    ramp = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
+    for number in range(3):
+        Image.fromarray(np.roll(ramp, 5 * number, axis=1)).save(tmp_path / "films" / f"{number}.png")
+    (tmp_path / "films" / "note.dcm").write_text("no radiograph")
+    options = {"shape": (8, 8, 8), "split": (1, 0, 0), "workers": 1}
+    for _ in range(2):
+        done = prepare(tmp_path / "scans", tmp_path / "cases", radiographs=tmp_path / "films", **options)
+        assert done.radiographs == 3
+        assert [Path(one.path).name for one in done.refused] == ["note.dcm"]
+        assert len(RadiographFolder.open(tmp_path / "cases").entries) == 3
+    prepare(tmp_path / "scans", tmp_path / "cases", **options)
+    assert len(RadiographFolder.open(tmp_path / "cases").entries) == 3, "what is there stays"
+    with pytest.raises(InputMissing, match="no such folder of radiographs"):
+        prepare(tmp_path / "scans", tmp_path / "other", radiographs=tmp_path / "film", **options)
+    assert not (tmp_path / "other").exists()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tomogen.cases.folder import CATALOG, PREPARATION, SCHEMA, VOLUMES, write_json
 from tomogen.cases.preparation import Preparation
+from tomogen.cases.radiographs import FOLDER as RADIOGRAPHS
 from tomogen.errors import UsageFault
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 SCANS = "scans"
 FAILED = "failed.jsonl"
-OURS = frozenset({CATALOG, PREPARATION, VOLUMES, SCANS, FAILED})
+OURS = frozenset({CATALOG, PREPARATION, VOLUMES, SCANS, FAILED, RADIOGRAPHS})
 """All that `prepare` puts into its folder."""
 
 

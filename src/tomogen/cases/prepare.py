@@ -24,11 +24,12 @@ from tomogen.cases.journal import FAILED, Record
 from tomogen.cases.pairs.layout import pair_up
 from tomogen.cases.pairs.pair import Pair
 from tomogen.cases.preparation import Fit, Preparation
+from tomogen.cases.radiographs import prepare_radiographs
 from tomogen.cases.scan import Finding, scan
 from tomogen.cases.split import Named, check_fractions, group, owner, pseudonyms, read_patients, split_patients
 from tomogen.cases.work import Executor, Task, Terminated, local, quiet, stoppable, work
-from tomogen.errors import DataInvalid, InputMissing, Interrupted, OutOfSpace, Reason, UsageFault
-from tomogen.formats import DEFAULT, ReadOptions
+from tomogen.errors import DataInvalid, InputMissing, Interrupted, OutOfSpace, Reason, TomogenError, UsageFault
+from tomogen.formats import DEFAULT, ReadOptions, near
 from tomogen.progress import Progress, silent
 
 
@@ -70,6 +71,8 @@ class PrepareResult:
     """Whether cases are pairs of a source and a target."""
     registered: int = 0
     """Pairs whose target was moved onto the source."""
+    radiographs: int = 0
+    """Real radiographs that were stored beside the cases."""
 
 
 def prepare(
@@ -85,6 +88,7 @@ def prepare(
     patients: str | Path | None = None,
     pairs: str | Path | None = None,
     register: bool = False,
+    radiographs: str | Path | None = None,
     split: tuple[float, float, float] = (0.8, 0.1, 0.1),
     seed: int = 0,
     workers: int | None = None,
@@ -104,6 +108,9 @@ def prepare(
     `pairs` makes each case of two scans on one grid: a layout such as `CT1,CT2`, which names source and target, or
     a CSV with columns source, target and perhaps patient. All geometry is taken from the source. A pair that does
     not lie voxel upon voxel fails, with the offset that was measured; `register` moves its target rigidly instead.
+
+    `radiographs` is a file or folder of real radiographs of chests, which are stored beside the cases, normalised and
+    split by patient, for models that learn what such look like.
 
     `executor` needs `submit` and the results of what that returns; otherwise `workers` processes run here.
     The same call goes on after an interruption. `shard="2/8"` prepares the second eighth of the scans; whichever
@@ -126,6 +133,8 @@ def prepare(
     if register and pairs is None:
         raise UsageFault("--register moves the targets of pairs", fix="--register --pairs")
     index, count = _shard(shard, overwrite)
+    if radiographs is not None and not Path(radiographs).exists():
+        raise InputMissing(f"no such folder of radiographs{near(Path(radiographs))}", at=radiographs)
     for path in paths:
         if path.resolve().is_relative_to(out.resolve()):
             raise UsageFault("the scans lie in the output folder", at=path, fix="another output folder")
@@ -162,8 +171,14 @@ def prepare(
     if not any(record.status == "done" for record in records.values()):
         raise _all_failed(refused)
     folder, more = _assemble(out, preparation, usable, records, named, split, seed, alone=count == 1)
+    stored = 0
+    if radiographs is not None:
+        beside = prepare_radiographs(radiographs, out, split=split, seed=seed, overwrite=True, progress=progress)
+        stored = len(beside.entries)
+        refused += [_no_radiograph(Path(radiographs), name, error) for name, error in beside.refused]
     _write_failed(out, refused)
-    return _result(out, folder, records, kept, refused, warnings + more, preparation.pairs)
+    found = _result(out, folder, records, kept, refused, warnings + more, preparation.pairs)
+    return replace(found, radiographs=stored)
 
 
 def _shard(shard: str | None, overwrite: bool) -> tuple[int, int]:
@@ -399,6 +414,11 @@ def _apart(finding: Finding) -> Refusal:
 def _failure(finding: Finding, record: Record) -> Refusal:
     failure: Any = record.failure
     return Refusal(str(finding.path), **failure, failed=record.status == "failed")
+
+
+def _no_radiograph(source: Path, name: str, error: TomogenError) -> Refusal:
+    reason = error.reason if isinstance(error, DataInvalid) else Reason.NOT_CT_FILE
+    return Refusal(str(source / name if source.is_dir() else source), str(reason), error.what, error.fix, failed=False)
 
 
 def _write_failed(out: Path, refused: Sequence[Refusal]) -> None:

@@ -60,6 +60,8 @@ def _summary(result: "PrepareResult") -> str:
         lines.append("spacing " + " x ".join(f"{mm:.4g}" for mm in result.spacing) + " mm (median)")
     if result.copies:
         lines.append(f"{result.copies} {what} hold the voxels of another and count once")
+    if result.radiographs:
+        lines.append(f"{result.radiographs} radiographs beside them")
     if result.registered:
         lines.append(f"{result.registered} targets were moved onto their sources")
     return "\n".join(lines)
@@ -96,6 +98,11 @@ command = verb(
     click.option("--patients", metavar="CSV", help="Columns path,patient and perhaps split: who is on which scan."),
     click.option("--pairs", is_flag=False, flag_value=PUBLISHED, metavar="[LAYOUT]", help=PAIRS),
     click.option("--register", is_flag=True, help="Of pairs: move a target that lies elsewhere onto its source."),
+    click.option(
+        "--radiographs",
+        metavar="FOLDER",
+        help="Real radiographs to store beside the cases, for CycleGAN to learn from.",
+    ),
     click.option(
         "--split",
         type=float,
