@@ -349,6 +349,24 @@ def test_two_halves_of_a_batch_have_the_losses_of_the_whole_old_pictures_include
                 torch.testing.assert_close(sum(part[name] for part in parts) / 2, loss, rtol=1e-4, atol=1e-6)
 
 
+def test_two_halves_of_a_batch_have_the_gradients_of_the_whole() -> None:
+    """A batch of one in channels-last memory included, of which torch's own instance norm has another gradient."""
+    model = built(shape=(48, 48))
+    whole = batch_for(model, 2)
+    halves = [
+        Batch(whole.image[n : n + 1], {"drr": whole.condition["drr"][n : n + 1]}, whole.seeds[n : n + 1])
+        for n in (0, 1)
+    ]
+    found = []
+    for batches in ([whole], halves):
+        model.zero_grad()
+        for batch in batches:
+            (sum(model(GENERATORS, batch).values()) / len(batches)).backward()
+        found.append([weight.grad.clone() for weight in model.generators.parameters() if weight.grad is not None])
+    for together, apart in zip(*found, strict=True):
+        assert float((together - apart).norm() / together.norm()) < 1e-3
+
+
 def test_each_direction_learns_and_a_turn_moves_its_player_only() -> None:
     model = built()
     batch = batch_for(model)

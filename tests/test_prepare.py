@@ -25,6 +25,7 @@ from tomogen.cases.prepare import PrepareResult, prepare
 from tomogen.cases.scan import Finding
 from tomogen.cli.__main__ import main
 from tomogen.errors import DataInvalid, InputMissing, Interrupted, OutOfSpace, Reason, UsageFault
+from tomogen.phantoms.cohort import phantom
 from tomogen.volume import Volume, affine_of
 
 SHAPE = (12, 16, 20)

@@ -17,13 +17,17 @@ class InstanceNorm(nn.Module):
 
     In bfloat16 images go one by one through the kernels of batch norm, with ones and zeros of float32 for its weights:
     torch's own leaves channels-last memory (128^3: 47 to 26 core-ms). That kernel adds up its voxels one after
-    another, which costs float32 three digits (64^3: 2e-4 off against 7e-7), so wider types take torch's own.
+    another, which costs float32 three digits (64^3: 2e-4 off against 7e-7), so wider types take torch's own. There the
+    gradient must arrive in plain memory: of a batch of one, torch 2.13 reads a channels-last gradient in wrong order.
     """
 
     def forward(self, features: Tensor) -> Tensor:
         """`features (B, channels, *space)`, normalised, in their own type."""
         if features.dtype != torch.bfloat16:
-            return F.instance_norm(features, eps=EPS)
+            normed = F.instance_norm(features, eps=EPS)
+            if normed.requires_grad:
+                normed.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
+            return normed
         features = channels_last(features)
         one = torch.ones(features.shape[1], device=features.device)
         zero = torch.zeros_like(one)
