@@ -1,6 +1,9 @@
 """The style-based GAN: its layers in closed form, its game, its regularisers, its styles and its labels."""
 
 import math
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -390,6 +393,26 @@ def test_a_resumed_run_equals_the_unbroken_one_with_its_mean_path_length(tmp_pat
     assert weights["path_length.value"] > 0
     assert parts.identifier == whole.identifier
     assert [line.get("generator/path") for line in parts.log()] == [line.get("generator/path") for line in whole.log()]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_and_the_mean_path_length_of_one(tmp_path: Path) -> None:
+    """Each takes half of every batch: the group, and 2, divide it. Double backward included."""
+    tiny.cases(tmp_path / "cases")
+    tiny.recipe(tmp_path, TINY)
+    for count in ("1", "2"):
+        command = [sys.executable, "-m", "tomogen", "train", "tiny.toml", "cases", count, "--devices", count]
+        several = [*command, "--device", "cpu", "--set", "optimizer.eps=1e-4"]
+        subprocess.run(
+            several, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True
+        )
+    one, two = (Run.open(tmp_path / count) for count in ("1", "2"))
+    for ours, its in zip(one.log(), two.log(), strict=True):
+        losses = {name: value for name, value in ours.items() if "/" in name}
+        assert {name: its[name] for name in losses} == pytest.approx(losses, rel=2e-5, abs=1e-6)
+    weights = [load_file(run.weights) for run in (one, two)]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-4, atol=2e-5)
 
 
 def test_a_step_under_bfloat16_moves_every_weight_and_stays_finite() -> None:
