@@ -289,6 +289,20 @@ def test_generated_values_end_at_one_and_losses_see_them_beyond() -> None:
     assert model(GENERATOR, batch)["voxel"] > 10 * 3**2
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_gradients_in_float32_are_those_of_float64(count: int) -> None:
+    """Torch's instance norm reads a channels-last gradient of a batch of one in the wrong order; ours must not."""
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        model = built(dropout=0.0, shape=(16, 16, 16)).to(dtype)
+        batch = batch_for(model, count)
+        batch = Batch(batch.image.to(dtype), {"xrays": batch.condition["xrays"].to(dtype)}, batch.seeds)
+        torch.stack(list(model(GENERATOR, batch).values())).sum().backward()
+        gradients.append({name: p.grad.double() for name, p in model.generator.named_parameters()})
+    for name, exact in gradients[1].items():
+        assert (gradients[0][name] - exact).norm() < 1e-2 * exact.norm(), name
+
+
 # ---- projections ----
 
 
