@@ -291,7 +291,7 @@ def test_generated_values_end_at_one_and_losses_see_them_beyond() -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_gradients_in_float32_are_those_of_float64(count: int) -> None:
-    """Torch's instance norm reads a channels-last gradient of a batch of one in the wrong order; ours must not."""
+    """In every layout that the layers choose by type, for one image and for several."""
     gradients = []
     for dtype in (torch.float32, torch.float64):
         model = built(dropout=0.0, shape=(16, 16, 16)).to(dtype)
