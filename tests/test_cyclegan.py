@@ -623,3 +623,22 @@ def test_a_resumed_run_equals_the_unbroken_one_pools_included(tmp_path: Path) ->
         whole.log()[0]
     )
     assert (whole.path / "previews" / "step-000004.png").is_file()
+
+
+def test_published_weights_hold_no_picture_made_of_a_patients(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    from tomogen.generation.load import load
+
+    run = trained(tmp_path, "run")
+    assert not [name for name in load_file(run.weights) if "pool" in name]
+    kept = load_file(sorted((run.path / "checkpoints").iterdir())[-1] / "model.safetensors")
+    assert [name for name in kept if name.startswith("pools.")]
+    assert load(run.path, "cpu").synthesizer.restyle(torch.zeros(1, 1, 24, 24), "drr").shape == (1, 1, 24, 24)
+
+
+def test_a_run_does_not_go_on_with_other_radiographs(tmp_path: Path) -> None:
+    trained(tmp_path, "run", steps=2)
+    prepare_radiographs([tmp_path / "radiographs"], tmp_path / "cases", split=(1, 0, 0), size=40, overwrite=True)
+    with pytest.raises(RecipeMismatch, match="what lies beside"):
+        trained(tmp_path, "run", resume=True)

@@ -342,6 +342,9 @@ def test_nothing_is_ever_pickled() -> None:
 
     for path in Path(tomogen.__file__).parent.rglob("*.py"):
         text = path.read_text()
+        if path.name == "adoption.py":  # weights of others come as pickles; of those only tensors are made
+            assert text.count("torch.load(") == text.count("weights_only=True") == 1
+            continue
         assert "torch.save(" not in text, path
         assert "torch.load(" not in text, path
         assert "import pickle" not in text, path

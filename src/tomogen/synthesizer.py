@@ -47,6 +47,8 @@ class Synthesizer(nn.Module, ABC):
     """Names of the submodules that are trained."""
     averaged: ClassVar[Sequence[str]] = ()
     """Players of which a moving average is kept; generation uses it."""
+    private: ClassVar[Sequence[str]] = ()
+    """Submodules that hold images made of patients': checkpoints keep them, published weights do not."""
     conditions: ClassVar[Sequence[str]] = ()
     """Names of what generation starts from, each on -1..1; empty for a model that starts from noise alone."""
     shape: tuple[int, ...]

@@ -20,6 +20,10 @@ class Feed(Protocol):
     Image number n is a function of (seed, n) alone, so that a resumed run, or one on other ranks, sees the same.
     """
 
+    @property
+    def beside(self) -> str:
+        """Digest of what images and conditions are drawn from beside the cases; empty if there is nothing."""
+
     def enough(self, needed: int) -> None:
         """Raise unless `needed` images can be drawn of which none is like another.
 

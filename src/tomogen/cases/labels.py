@@ -2,6 +2,8 @@
 
 import csv
 import difflib
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +108,12 @@ class Labelled:
         rows = np.eye(len(labels.classes), dtype=np.float32)
         numbers = {item.case.id: labels.number(item.case) for item in scans.items}
         self.rows = {case: rows[number] for case, number in numbers.items() if number is not None}
+
+    @property
+    def beside(self) -> str:
+        """That of the classes of the cases."""
+        told = {case: int(row.argmax()) for case, row in self.rows.items()}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def enough(self, needed: int) -> None:
         """Raise unless the scans are enough."""

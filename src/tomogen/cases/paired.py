@@ -48,6 +48,11 @@ class Paired:
         if any(case.source is None for case in self.cases):
             raise no_pairs(folder.path)
 
+    @property
+    def beside(self) -> str:
+        """Nothing."""
+        return ""
+
     def enough(self, needed: int) -> None:
         """Raise if one round would show the same box twice: places counted side by side, without overlap."""
         places = sum(

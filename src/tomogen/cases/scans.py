@@ -46,6 +46,11 @@ class Scans:
         self.split, self.shift = split, shift
         self.items = items_of(folder, shape, split)
 
+    @property
+    def beside(self) -> str:
+        """Nothing."""
+        return ""
+
     def enough(self, needed: int) -> None:
         """Raise if one round would show the same crop twice: places counted side by side, without overlap."""
         axes = -len(self.shape)

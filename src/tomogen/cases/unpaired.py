@@ -77,6 +77,11 @@ class Unpaired:
         self._real = lru_cache(maxsize=KEPT)(self._read)
         self._computed = lru_cache(maxsize=KEPT)(self._shot)
 
+    @property
+    def beside(self) -> str:
+        """That of the radiographs."""
+        return self.radiographs.digest
+
     def enough(self, needed: int) -> None:
         """Raise if one round would show the same radiograph twice."""
         fewest = min(len(self.pictures[kind]) for kind in self.kinds) * len(self.kinds)

@@ -50,6 +50,11 @@ class XRays:
         self.views, self.geometry, self.energy, self.field = tuple(views), geometry, energy, field
         one_spacing(folder)
 
+    @property
+    def beside(self) -> str:
+        """Nothing."""
+        return ""
+
     def enough(self, needed: int) -> None:
         """As `Scans.enough`."""
         self.scans.enough(needed)

@@ -46,6 +46,8 @@ def load(run: str | Path, device: str = "auto") -> Loaded:
         raise RecipeMismatch(
             f"the weights are damaged: {error}", at=path, fix="tomogen train --resume writes them anew"
         ) from error
+    for name in synthesizer.private:
+        weights |= {f"{name}.{key}": tensor for key, tensor in synthesizer.get_submodule(name).state_dict().items()}
     try:
         synthesizer.load_state_dict(weights, strict=True)
     except RuntimeError as error:

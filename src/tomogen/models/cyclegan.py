@@ -163,6 +163,7 @@ class Model(Synthesizer):
     players = ("generators", "discriminators")
     averaged = ("generators",)
     conditions = ("drr",)
+    private = ("pools",)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ from tomogen.cases.paired import Paired
 from tomogen.errors import RecipeMismatch
 from tomogen.intensity import Window
 from tomogen.layers.activation import LeakyReLU
-from tomogen.layers.conv import CONV, channels_last
+from tomogen.layers.conv import CONV, Conv, channels_last
 from tomogen.layers.instancenorm import InstanceNorm
 from tomogen.layers.scaling import DoublingConv, HalvingConv
 from tomogen.layers.windows import Windows
@@ -65,6 +65,9 @@ class Config:
     """Three more channels of the input: a voxel's place in the patch along each axis, on -1..1."""
     residual: bool = False
     """Whether the network makes the difference from the input, or the output itself."""
+    detail: int = 0
+    """Features at full size: with the input beside them two more convolutions make the output. 0 for none, as
+    published: then nothing finer than two voxels passes but through features at half the size."""
     dropout: float = 0.0
     """Share of features that training drops in the three deepest doublings."""
     judge_width: int = 64
@@ -90,7 +93,7 @@ class Config:
         for name in ("levels", "width", "widest", "judge_width"):
             if getattr(self, name) < 1:
                 raise RecipeMismatch(f"`{name}`: {getattr(self, name)}; at least 1")
-        for name in ("adversarial", "reconstruction", "matching", "noise"):
+        for name in ("adversarial", "reconstruction", "matching", "noise", "detail"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise RecipeMismatch(f"`{name}`: {getattr(self, name):g}; 0 or more")
         for name, most in (("dropout", 1.0), ("label_smoothing", 0.5)):
@@ -174,6 +177,22 @@ class Up(nn.Module):
         return torch.cat([features, beside], 1).relu()
 
 
+class Detail(nn.Module):
+    """Features at full size and the input beside them, to windows: so that fine edges need not pass the U-Net."""
+
+    def __init__(self, count: int, features: int) -> None:
+        super().__init__()
+        self.mix = Conv(3, features + count, features)
+        self.act = LeakyReLU()
+        self.image = Conv(3, features, count)
+
+    def forward(self, features: Tensor, image: Tensor) -> Tensor:
+        """Windows, not yet bounded."""
+        mixed = self.mix(torch.cat([features.relu(), image.to(features.dtype)], 1))
+        made: Tensor = self.image(self.act(mixed))
+        return made
+
+
 class Generator(nn.Module):
     """Windows of a patch `(B, windows, *shape)` to windows of another: the published U-Net.
 
@@ -204,10 +223,13 @@ class Generator(nn.Module):
             for level in range(config.levels - 1, 0, -1)
         )
         bottom = 1 if config.levels == 1 else 2
-        self.image = DoublingConv(widths[0] * bottom, count, (3 if halved[0] else 1, 3, 3))
+        last = config.detail or count
+        self.image = DoublingConv(widths[0] * bottom, last, (3 if halved[0] else 1, 3, 3))
+        self.detail = Detail(count, last) if config.detail else None
         _draw(self)
         if self.residual:  # what is not trained yet hardly changes the input
-            nn.init.normal_(self.image.weight, 0.0, DEVIATION / 100)
+            end = self.image if self.detail is None else self.detail.image
+            nn.init.normal_(end.weight, 0.0, DEVIATION / 100)
 
     def forward(self, image: Tensor) -> Tensor:
         """Windows on -1..1; as a difference from the input they may lie a little outside."""
@@ -223,7 +245,10 @@ class Generator(nn.Module):
         features = features.relu()
         for up in self.up:
             features = up(features, found.pop())
-        made: Tensor = self.image(features).float()  # (B, windows, D, H, W)
+        made = self.image(features)  # (B, windows or detail, D, H, W)
+        if self.detail is not None:
+            made = self.detail(made, image)  # (B, windows, D, H, W)
+        made = made.float()
         return image.float() + made if self.residual else made.tanh()
 
 
@@ -364,7 +389,7 @@ def _places(shape: tuple[int, int, int]) -> list[Tensor]:
 def _draw(network: nn.Module) -> None:
     """Weights as published: N(0, 0.02), biases 0."""
     for layer in network.modules():
-        if isinstance(layer, HalvingConv | DoublingConv | nn.Conv3d):
+        if isinstance(layer, HalvingConv | DoublingConv | Conv | nn.Conv3d):
             nn.init.normal_(layer.weight, 0.0, DEVIATION)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -272,7 +272,7 @@ class Model(Synthesizer):
             image = self.generator(*self._drawn(batch, "image"))
             self.hand_on(batch, image)
             return {"adversarial": generator_loss(self.discriminator(image, label))}
-        fake = self._made(batch)
+        fake = self.handed(batch)
         return {
             "real": real_loss(self.discriminator(batch.image, label)),
             "fake": fake_loss(self.discriminator(fake, label)),
@@ -347,15 +347,6 @@ class Model(Synthesizer):
         lengths = path_lengths(lambda w: self.generator(w, noise), w, direction)
         self.path_length.see(lengths)
         return path_penalty(lengths, self.path_length.value.clone())
-
-    @torch.no_grad()
-    def _made(self, batch: Batch) -> Tensor:
-        """The images that the generator's turn made of this batch; made here where there was no such turn."""
-        try:
-            return self.handed(batch)
-        except KeyError:
-            image: Tensor = self.generator(*self._drawn(batch, "image"))
-            return image
 
     def _layered(self, w: Tensor) -> Tensor:
         return w.unsqueeze(1).expand(-1, self.style_layers, -1)

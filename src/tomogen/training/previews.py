@@ -50,7 +50,8 @@ class Previews:
 
     def images(self) -> Shown:
         """Images by the model as it is now, and the real ones, which never change. All processes take part."""
-        size = self.game.recipe.training.micro_batch or len(self.noise)
+        training = self.game.recipe.training
+        size = training.micro_batch or training.batch
         parts = [
             self.game.generate(
                 self.noise[first : first + size],

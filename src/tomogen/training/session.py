@@ -20,7 +20,7 @@ from tomogen.training import checkpoint, plots, previews, watch
 from tomogen.training.board import Board
 from tomogen.training.checkpoint import Checkpoint
 from tomogen.training.memory import out_of_memory, peak
-from tomogen.training.previews import Previews
+from tomogen.training.previews import COUNT, Previews
 from tomogen.training.signals import Stop
 from tomogen.training.trainer import Game, Step, train
 
@@ -127,10 +127,10 @@ class Session:
 
     def _shown(self) -> Batch:
         """What previews show: the first images of training; of a model with conditions, held-out ones if there are."""
-        synthesizer, seed = self.game.synthesizer, self.training.seed
-        if synthesizer.conditions and self.cases.of("val"):
+        synthesizer, seed, held = self.game.synthesizer, self.training.seed, len(self.cases.of("val"))
+        if synthesizer.conditions and held:
             feed = synthesizer.feed(self.cases, self.game.recipe.data, "val")
-            return next(stream(feed, batch=min(self.training.batch, len(self.cases.of("val"))), seed=seed))
+            return next(stream(feed, batch=min(COUNT[len(synthesizer.shape)], held), seed=seed))
         return next(self._stream(start=0, share=self.training.batch, ranks=1))
 
     def _log(self, log: BinaryIO) -> None:
@@ -212,7 +212,10 @@ class Session:
         step, images, losses = self.last
         facts = {"step": step, "images": images, "seconds": round(self.seconds, 3), "losses": losses}
         # Published first: a run that was killed between the two repeats the steps and publishes the same again.
-        checkpoint.publish({**state["model"], **state["average"]}, self.run.path / "weights.safetensors")
+        private = tuple(f"{name}." for name in self.game.synthesizer.private)
+        published = {**state["model"], **state["average"]}
+        published = {name: tensor for name, tensor in published.items() if not name.startswith(private)}
+        checkpoint.publish(published, self.run.path / "weights.safetensors")
         checkpoint.save(folder, state, facts | dict(self.facts))
         checkpoint.prune(folder, self.training.keep)
 

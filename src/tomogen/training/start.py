@@ -13,7 +13,6 @@ from lightning_fabric import Fabric
 from tomogen.batch import seed_of
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.preparation import ORIENTATION
-from tomogen.cases.stream import stream
 from tomogen.errors import OutOfSpace, RecipeMismatch, TomogenError, UsageFault
 from tomogen.progress import Progress, leads
 from tomogen.recipe import Recipe
@@ -29,6 +28,9 @@ from tomogen.training.trainer import Game
 
 Warn = Callable[[str], None]
 Result = TypeVar("Result")
+
+WHOLE = {"xrays", "label"}
+"""Conditions under which a model makes whole scans, and is not meant to learn from parts of them."""
 
 ASIDE = 16 << 20
 """Bytes for the log, previews and plots of a run, as the disk it needs is reckoned."""
@@ -89,11 +91,13 @@ class Start:
             raise UsageFault("the run and the cases are one folder", at=self.out, fix="another folder for the run")
         training = self.plan.training
         shape = game.synthesizer.shape
-        stream(game.synthesizer.feed(self.cases, self.plan.data), batch=training.batch, seed=training.seed)  # raises
-        self._say_if_cropped(shape)
+        feed = game.synthesizer.feed(self.cases, self.plan.data)
+        feed.enough(training.batch)
+        if set(game.synthesizer.conditions) <= WHOLE:
+            self._say_if_cropped(shape)
         self._room(game)
         if resume and (self.out / "recipe.toml").is_file():
-            self._refuse_another(Run.open(self.out))
+            self._refuse_another(Run.open(self.out), feed.beside)
             return True
         if occupied(self.out) and not overwrite and not (resume and self._unborn()):
             raise UsageFault("the output folder is not empty", at=self.out, fix="--resume or --overwrite")
@@ -110,7 +114,8 @@ class Start:
                 self.warn("no checkpoint is whole; training goes on from the first step")
             run.write("recipe.toml", self.plan.resolved())
         else:
-            run = Run.create(self.out, self.plan, _data(self.cases), overwrite=overwrite or resume)
+            beside = game.synthesizer.feed(self.cases, self.plan.data).beside
+            run = Run.create(self.out, self.plan, _data(self.cases, beside), overwrite=overwrite or resume)
         made_with = environment(
             self.fabric.device, self.fabric.world_size, self.command,
             keeps_freed_memory=keeps, recipe=self.plan.hash, data=self.cases.digest,
@@ -122,7 +127,7 @@ class Start:
         """Whether the folder holds parts of a run that was killed before it had a recipe: nothing to lose."""
         return self.out.is_dir() and all(entry.name.removesuffix(".partial") in CONTENT for entry in self.out.iterdir())
 
-    def _refuse_another(self, run: Run) -> None:
+    def _refuse_another(self, run: Run, beside: str) -> None:
         changed = run.recipe.differences(self.plan)
         if changed:
             raise RecipeMismatch(
@@ -130,9 +135,11 @@ class Start:
                 at=run.path,
                 fix=f"resume with the run's own recipe, {run.path / 'recipe.toml'}, or train into another folder",
             )
-        if run.data["digest"] != self.cases.digest:
+        if run.data["digest"] != self.cases.digest or run.data.get("beside", "") != beside:
             raise RecipeMismatch(
-                "the run was trained on other cases", at=run.path, fix="resume with those, or train into another folder"
+                "the run was trained on other cases, or on others of what lies beside them",
+                at=run.path,
+                fix="resume with those, or train into another folder",
             )
 
     def _say_if_cropped(self, shape: tuple[int, ...]) -> None:
@@ -208,7 +215,7 @@ def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def _data(cases: CaseFolder) -> dict[str, Any]:
+def _data(cases: CaseFolder, beside: str) -> dict[str, Any]:
     """`data.json`: what generation and reports need to know of the training cases."""
     training = cases.of("train")
     return {
@@ -217,5 +224,7 @@ def _data(cases: CaseFolder) -> dict[str, Any]:
         "shape": list(training[0].shape),
         "cases": {split: len(cases.of(split)) for split in ("train", "val", "test")},
         "patients": len({case.patient for case in training}),
+        "body_mask": cases.preparation.body_mask,
         "digest": cases.digest,
+        "beside": beside,
     }
