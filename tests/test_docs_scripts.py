@@ -1,0 +1,34 @@
+"""The scripts of the docs go their whole way, tiny."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture(autouse=True)
+def beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts import one another as they do when they are run."""
+    monkeypatch.syspath_prepend(str(DOCS))
+
+
+def test_two_radiographs_one_and_none_are_compared_on_the_same_patients(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = importlib.import_module("two_radiographs")
+    script.main([str(tmp_path / "out"), "--tiny"])
+    told = json.loads((tmp_path / "out" / "two-radiographs.json").read_text())
+    figures = told["figures"]
+    assert set(figures) == {"biplanar", "single", "mean", "biplanar less single", "single less mean"}
+    difference = figures["biplanar less single"]["psnr"]
+    assert difference["value"] == pytest.approx(
+        figures["biplanar"]["psnr"]["value"] - figures["single"]["psnr"]["value"]
+    )
+    assert difference["n"] == 3
+    assert difference["interval"][0] < difference["value"] < difference["interval"][1]
+    assert (tmp_path / "out" / "two-radiographs.png").stat().st_size > 1000
+    assert "two radiographs |" in script.page_of(figures)
+    assert "Traceback" not in capsys.readouterr().err
