@@ -60,7 +60,7 @@ def commands(
     return [
         ["phantom", f"{out}/phantoms", "--n", "24", "--shape", "128", "160", "160", "--format", "nii"],
         ["prepare", str(chests), f"{out}/phantoms", f"{out}/cases", *who, *grid, "--radiographs", str(radiographs)],
-        ["train", RECIPE, f"{out}/cases", f"{out}/run", "--seed", "0", "--threads", "2"]
+        ["train", RECIPE, f"{out}/cases", f"{out}/run", "--seed", "0", "--threads", "1"]
         + [word for setting in (schedule if steps else []) for word in ("--set", setting)],
     ]  # fmt: skip
 
