@@ -260,6 +260,18 @@ def test_the_discriminator_judges_what_the_generator_made_before_it_moved() -> N
     assert len(seen) == 1  # one pass for both; none on real scans in the generator's turn, defect 4
 
 
+def test_real_and_made_shadows_are_judged_apart() -> None:
+    """What is asked of the shadows of real volumes does not depend on those that were made."""
+    model = built(projections_judged=True, dropout=0.0)
+    batch = batch_for(model)
+    losses = []
+    for made in (torch.zeros(2, 1, 8, 8, 8), torch.rand(2, 1, 8, 8, 8)):
+        model.hand_on(batch, made)
+        losses.append({name: loss.item() for name, loss in model(DISCRIMINATOR, batch).items()})
+    assert losses[0]["real"] == pytest.approx(losses[1]["real"], rel=1e-5)
+    assert losses[0]["fake"] != pytest.approx(losses[1]["fake"], rel=1e-3)
+
+
 def test_the_discriminator_sees_which_picture_belongs_to_the_volume() -> None:
     model = built()
     batch = batch_for(model)

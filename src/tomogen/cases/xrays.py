@@ -114,14 +114,16 @@ def shots(
     from tomogen.radiography.attenuation import attenuation
 
     room = beam(hu.shape, spacing, views=views, geometry=geometry, field=field, size=size)
-    projector = _projector(room, hu.shape, spacing)
     with torch.no_grad():
-        integrals = projector(attenuation(torch.from_numpy(np.array(hu)), energy)[None])[0].numpy()
+        integrals = projector(room, hu.shape, spacing)(attenuation(torch.from_numpy(np.array(hu)), energy)[None])[
+            0
+        ].numpy()
     return np.stack([levelled(one) for one in integrals])
 
 
 @lru_cache(maxsize=16)
-def _projector(room: Geometry, shape: tuple[int, int, int], spacing: Spacing) -> "Projector":
+def projector(room: Geometry, shape: tuple[int, int, int], spacing: Spacing) -> "Projector":
+    """Line integrals through a scan whose middle is the isocentre; kept for the next scan of its size."""
     from tomogen.radiography.projector import Projector
 
     affine = affine_of(spacing)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from tomogen.batch import Batch
 from tomogen.cases.feed import Feed
 from tomogen.cases.folder import CaseFolder
-from tomogen.cases.xrays import Field, XRays, beam
+from tomogen.cases.xrays import Field, XRays, beam, projector
 from tomogen.errors import DataInvalid, Reason, RecipeMismatch
 from tomogen.layers.checkpointing import run
 from tomogen.layers.conv import Conv, channels_last
@@ -45,9 +45,7 @@ from tomogen.losses.least_squares import fake_loss, generator_loss, real_loss
 from tomogen.losses.projection import parallel_loss, reprojection_loss, shadows
 from tomogen.radiography.attenuation import ENERGY, KEV, attenuation
 from tomogen.radiography.geometry import PRESETS
-from tomogen.radiography.projector import Projector
 from tomogen.synthesizer import Synthesizer, Turn
-from tomogen.volume import affine_of
 
 if TYPE_CHECKING:
     from tomogen.recipe import Data
@@ -369,7 +367,8 @@ class Discriminator(nn.Module):
         """
         scores = [self.volume(torch.cat([smeared(pictures, self.names), volume], 1))[-1]]
         if self.shadow is not None:
-            scores.append(self.shadow(torch.cat(shadows(volume)))[-1])
+            # One volume's shadows after another's: real and made ones are told apart by halves.
+            scores.append(self.shadow(torch.stack(shadows(volume), 1).flatten(0, 1))[-1])
         return scores
 
 
@@ -389,7 +388,6 @@ class Model(Synthesizer):
             self.discriminator = Discriminator(config)
         else:
             self.players = ("generator",)
-        self._projector: Projector | None = None
 
     def feed(self, folder: CaseFolder, data: "Data", split: str = "train") -> Feed:
         """Scans and their radiographs, shot in the room of this model.
@@ -485,16 +483,12 @@ class Model(Synthesizer):
         c = self.config
         if c.spacing is None or c.window is None:
             raise ValueError("a config with a re-projection has a spacing and a window")
-        if self._projector is None:
-            n = c.shape[-1]
-            room = beam(c.shape, c.spacing, views=c.views, geometry=c.geometry, field=c.field, size=n)
-            affine = affine_of(c.spacing)
-            affine[:3, 3] = -affine[:3, :3] @ ([(n - 1) / 2] * 3)
-            self._projector = Projector(room, c.shape, affine)
+        room = beam(c.shape, c.spacing, views=c.views, geometry=c.geometry, field=c.field, size=c.shape[-1])
+        project = projector(room, c.shape, c.spacing)
         with torch.autocast(made.device.type, enabled=False):
             low, high = c.window
             hu = low + (high - low) * upright(made.float())  # beyond the window too: there the gradient must not end
-            return reprojection_loss(self._projector(attenuation(hu, c.energy)), _published(pictures))
+            return reprojection_loss(project(attenuation(hu, c.energy)), _published(pictures))
 
 
 def _sum(losses: Iterable[Tensor]) -> Tensor:
