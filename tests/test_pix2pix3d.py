@@ -160,12 +160,26 @@ def test_coordinates_tell_the_network_where_in_the_patch_it_is() -> None:
 
 def test_a_residual_network_begins_near_its_input() -> None:
     pair = batch()
-    near, far = (model(residual=residual).eval() for residual in (True, False))
     given = pair.condition
+    for detail in (0, 6):
+        near, far = (model(residual=residual, detail=detail).eval() for residual in (True, False))
+        with torch.no_grad():
+            errors = [(each.generate(torch.empty(2, 0), given) - given["source"]).abs().mean() for each in (near, far)]
+        assert errors[0] < 0.02
+        assert errors[1] > 0.2
+
+
+def test_what_is_finer_than_two_voxels_can_pass_beside_the_u_net() -> None:
+    detail = model(detail=6).generator.detail
+    image = torch.rand(1, 3, *SMALL.shape) * 2 - 1
     with torch.no_grad():
-        errors = [(each.generate(torch.empty(2, 0), given) - given["source"]).abs().mean() for each in (near, far)]
-    assert errors[0] < 0.02
-    assert errors[1] > 0.2
+        for layer in (detail.mix, detail.image):
+            layer.weight.zero_()
+        for window in range(3):  # leaky(x) - leaky(-x) = 1.2 x
+            for sign, feature in ((1, window), (-1, window + 3)):
+                detail.mix.weight[feature, 6 + window, 1, 1, 1] = sign
+                detail.image.weight[window, feature, 1, 1, 1] = sign / 1.2
+        assert torch.allclose(detail(torch.rand(1, 6, *SMALL.shape), image), image, atol=1e-6)
 
 
 def test_dropout_is_in_the_deepest_doublings_and_in_training_alone() -> None:

@@ -245,7 +245,7 @@ class Generator(nn.Module):
         features = features.relu()
         for up in self.up:
             features = up(features, found.pop())
-        made = self.image(features)  # (B, windows or detail, D, H, W)
+        made: Tensor = self.image(features)  # (B, windows or detail, D, H, W)
         if self.detail is not None:
             made = self.detail(made, image)  # (B, windows, D, H, W)
         made = made.float()
