@@ -9,17 +9,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+import tiny
 from tomogen import formats
 from tomogen.cases.prepare import prepare
 from tomogen.errors import DataInvalid, InputMissing, RecipeMismatch, UsageFault
 from tomogen.evaluate import run as evaluate_run
 from tomogen.exposure import xray
+from tomogen.formats.pictures.slices import comment
 from tomogen.generation import xrays
 from tomogen.generation.load import load
 from tomogen.generation.reconstruct import RECORD, reconstruct
 from tomogen.generation.sample import sample
 from tomogen.phantoms.cohort import phantom
+from tomogen.recipe import Recipe
+from tomogen.run import Run
 from tomogen.training.launch import train
 
 SMALL = (
@@ -113,6 +118,68 @@ def test_the_order_of_views_matters_and_cannot_be_exchanged_silently(place: Path
         made(place, tmp_path / "y.nii.gz", frontal=tmp_path / "lateral.png", lateral=tmp_path / "frontal.png")
 
 
+def bare(path: Path, to: Path, view: str = "", mirrored: bool = False) -> Path:
+    """A copy of a picture of `xray` that says it is of another view, or nothing of itself."""
+    with Image.open(path) as image:
+        text = image.info["tomogen"].replace("view lateral", f"view {view}") if view else ""
+        pixels = np.array(image)
+    Image.fromarray(pixels[:, ::-1] if mirrored else pixels).save(to, **comment("PNG", text))
+    return to
+
+
+def test_a_lateral_from_the_other_side_is_mirrored_and_warned_of(place: Path, tmp_path: Path) -> None:
+    """Its front of the chest lies on the right; taken as it hangs, the scan would have its back in front."""
+    given = shots(place)
+    frontal = bare(given["frontal"], tmp_path / "pa.png", "pa")
+    left = bare(given["lateral"], tmp_path / "left.png", "left")
+    right = bare(given["lateral"], tmp_path / "right.png", "right", mirrored=True)
+    made(place, tmp_path / "a.nii.gz", frontal=frontal, lateral=left)
+    with pytest.warns(UserWarning, match=r"right\.png is a right lateral.* mirrored"):
+        made(place, tmp_path / "b.nii.gz", frontal=frontal, lateral=right)
+    a, b = (formats.read(tmp_path / name).hu for name in ("a.nii.gz", "b.nii.gz"))
+    assert np.array_equal(a, b)
+
+
+def test_computed_dicom_tells_its_magnification_without_its_geometry(place: Path, tmp_path: Path) -> None:
+    from tomogen.generation import reconstruct as module
+
+    scan = sorted((place / "scans").rglob("*.nii.gz"))[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a beam that cuts the sides
+        xray(scan, tmp_path / "near", size=128, geometry="x2ct", format="dicom")
+    shutil.copy(tmp_path / "near" / "pa.dcm", tmp_path / "pa.dcm")
+    here, there = (module._shot(path / "pa.dcm", "frontal").spacing for path in (tmp_path, tmp_path / "near"))
+    assert there == pytest.approx((500 / 128 * 541 / 949,) * 2)
+    assert here == pytest.approx(there, rel=1e-3)
+
+
+STYLE = """# A CycleGAN of a few hundred weights.
+[model]
+name = "cyclegan"
+shape = [32, 32]
+width = 2
+blocks = 1
+discriminator_width = 2
+pool = 3
+"""
+
+
+def test_a_style_is_put_on_real_radiographs_and_not_on_computed_ones(place: Path, tmp_path: Path) -> None:
+    recipe = Recipe.load(tiny.recipe(tmp_path, STYLE))
+    style = Run.create(tmp_path / "style", recipe, {"spacing": [1, 1, 1]})
+    torch.manual_seed(0)
+    save_file(recipe.build().state_dict(), style.path / "weights.safetensors")
+    real = {kind: bare(path, tmp_path / f"{kind}.png") for kind, path in shots(place).items()}
+    styled = reconstruct(place / "two", tmp_path / "a.nii.gz", device="cpu", **real, style=style.path)
+    assert styled.style == json.loads(styled.record.read_text())["style"] == style.identifier
+    reconstruct(place / "two", tmp_path / "b.nii.gz", device="cpu", **real)
+    a, b = (formats.read(tmp_path / name).hu.astype(int) for name in ("a.nii.gz", "b.nii.gz"))
+    assert np.abs(a - b).mean() > 1
+    with pytest.warns(UserWarning, match="--style is for real radiographs"):
+        plain = reconstruct(place / "two", tmp_path / "c.nii.gz", device="cpu", **shots(place), style=style.path)
+    assert plain.style is None
+
+
 def test_views_upside_down_or_of_two_patients_are_refused(place: Path, tmp_path: Path) -> None:
     for kind, path in shots(place).items():
         Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(tmp_path / f"{kind}.png")
@@ -161,8 +228,6 @@ def test_another_beam_than_the_runs_is_warned_of(place: Path, tmp_path: Path) ->
 
 
 def test_a_run_of_another_kind_and_an_output_in_the_way_are_refused(place: Path, tmp_path: Path) -> None:
-    import tiny
-
     tiny.trained(tmp_path, "wgan", steps=1)
     with pytest.raises(RecipeMismatch, match="which does not reconstruct"):
         reconstruct(tmp_path / "wgan", tmp_path / "x.nii.gz", device="cpu", **shots(place))

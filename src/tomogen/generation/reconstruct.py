@@ -14,6 +14,7 @@ import torch
 from tomogen import formats
 from tomogen.cases import films
 from tomogen.errors import DataInvalid, Reason, RecipeMismatch, UsageFault
+from tomogen.exposure import GEOMETRY
 from tomogen.formats import Provenance
 from tomogen.generation import xrays
 from tomogen.generation.load import Loaded, load
@@ -21,14 +22,14 @@ from tomogen.radiography import geometry as stand
 from tomogen.radiography.agreement import agree, likely, swapped
 from tomogen.radiography.geometry import Geometry, View
 from tomogen.radiography.normal import normalised, seen
-from tomogen.radiography.radiograph import KINDS, Radiograph
+from tomogen.radiography.radiograph import KINDS, STRAIGHT, Radiograph
 from tomogen.storage import free, replacing, whole
 
 RECORD = ".reconstruction.json"
 """Ends the name of the file beside a reconstruction that tells what it was made of, and how well it explains that."""
 
 STANDING = 1.2
-"""Magnification of a radiograph whose file does not tell: a chest 0.3 m before the film, the source at 1.8 m."""
+"""Magnification of a radiograph whose file does not tell: a chest 0.3 m before the detector, the source at 1.8 m."""
 
 UNLIKE = 1.25
 """Ratio of the heights in mm of two pictures from which they are not of one stand."""
@@ -76,7 +77,9 @@ class Shot:
         """Mm between rows and columns in the plane of the isocentre."""
         if self.picture.spacing is None:
             return None
-        factor = STANDING if self.room is None or self.view is None else self.room.magnification(self.view)
+        factor = self.picture.magnification or STANDING
+        if self.room is not None and self.view is not None:
+            factor = self.room.magnification(self.view)
         rows, columns = self.picture.spacing
         return rows / factor, columns / factor
 
@@ -95,8 +98,9 @@ def reconstruct(
 
     The ending of `out` tells the format; without one it is a folder of DICOM slices. Radiographs are DICOM, PNG or
     JPEG. Where spacing is known (DICOM, or the geometry.json that `xray` wrote beside a picture) they are laid on the
-    run's detector in mm; elsewhere the whole picture is taken for what the run's beam sees. `style` is a CycleGAN run
-    through which real radiographs pass first. Dropout is off: the same radiographs give the same scan.
+    run's detector in mm; elsewhere the whole picture is taken for what the run's beam sees. A lateral from the other
+    side than the run's is mirrored. `style` is a CycleGAN run through which real radiographs pass first, computed ones
+    do not. Dropout is off: the same radiographs give the same scan.
 
     The radiographs of the scan, shot in the run's room, are held against those given: the residuals are returned and
     written beside `out`, in a file that ends in `.reconstruction.json`.
@@ -123,8 +127,14 @@ def reconstruct(
     restyler = None if style is None else _restyler(style, device)
     shots = _shots(loaded, {"frontal": frontal, "lateral": lateral})
     _agreeing(shots)
+    if restyler is not None and all(shot.picture.synthetic for shot in shots):
+        warnings.warn("--style is for real radiographs; computed ones are taken as they are", stacklevel=2)
+        restyler = None
     pictures = np.stack(
-        [_seen(loaded, shot) if restyler is None else _restyled(loaded, shot, restyler) for shot in shots]
+        [
+            _seen(loaded, shot) if restyler is None or shot.picture.synthetic else _restyled(loaded, shot, restyler)
+            for shot in shots
+        ]
     )
     volume = xrays.scan_of(loaded, pictures)
     residuals = xrays.residuals(loaded, volume.hu, pictures)
@@ -169,7 +179,7 @@ def _shots(loaded: Loaded, given: Mapping[str, str | Path | None]) -> list[Shot]
         UsageFault, InputMissing, DataInvalid: as `reconstruct` says.
     """
     views = loaded.run.recipe.config.views
-    wanted: dict[str, str] = {KINDS[view]: view for view in views}
+    wanted: dict[str, str] = {KINDS[STRAIGHT[view]]: view for view in views}
     for kind, path in given.items():
         if kind in wanted and path is None:
             raise UsageFault(
@@ -186,7 +196,7 @@ def _shots(loaded: Loaded, given: Mapping[str, str | Path | None]) -> list[Shot]
         _is(shot, wanted[kind])
     if len(found) == 2:
         _one_patient(found["frontal"], found["lateral"])
-    shots = [found[kind] for kind in wanted]
+    shots = [_hung(found[kind], view) for kind, view in wanted.items()]
     mine = xrays.room(loaded)
     for shot, view in zip(shots, mine.views, strict=True):
         _one_room(shot, mine, view)
@@ -196,7 +206,7 @@ def _shots(loaded: Loaded, given: Mapping[str, str | Path | None]) -> list[Shot]
 def _shot(path: Path, kind: str) -> Shot:
     """A radiograph, with what the geometry.json beside it tells of a picture that `xray` wrote."""
     picture = films.read(path)
-    beside = path.with_name("geometry.json")
+    beside = path.with_name(GEOMETRY)
     if not beside.is_file():
         return Shot(path, picture, kind)
     room = stand.load(beside)
@@ -204,7 +214,7 @@ def _shot(path: Path, kind: str) -> Shot:
     view = views.get(path.stem)
     if view is None or room.size != picture.pixels.shape:
         return Shot(path, picture, kind)
-    named = picture.view or (view.name if view.name in KINDS else None)
+    named = picture.view or STRAIGHT.get(view.name)
     return Shot(path, replace(picture, spacing=room.pixel, synthetic=True, view=named), kind, view, room)
 
 
@@ -224,6 +234,20 @@ def _is(shot: Shot, view: str) -> None:
             "the heart is magnified otherwise",
             stacklevel=4,
         )
+
+
+def _hung(shot: Shot, view: str) -> Shot:
+    """A lateral radiograph from the other side than the run's, mirrored, so that the chest's front lies as there."""
+    found = shot.picture.view
+    if found is None or (found == "right") == (view == "right"):
+        return shot
+    warnings.warn(
+        f"{shot.path.name} is a {'right' if found == 'right' else 'left'} lateral, the run learnt from the other side: "
+        "it is mirrored; the heart is magnified otherwise",
+        stacklevel=4,
+    )
+    mirrored = np.ascontiguousarray(shot.picture.pixels[:, ::-1])
+    return replace(shot, picture=replace(shot.picture, pixels=mirrored, view=STRAIGHT[view]))
 
 
 def _one_patient(frontal: Shot, lateral: Shot) -> None:

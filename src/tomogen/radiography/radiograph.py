@@ -17,6 +17,9 @@ KINDS: dict[str, Kind] = {
 }
 """Views by name, and the kind they are of. `frontal` does not say from which side; `lateral` is a left lateral."""
 
+STRAIGHT = {"pa": "pa", "ap": "ap", "lateral": "lateral", "left": "lateral", "right": "right"}
+"""Views that a geometry shoots along the patient's axes, by their names there, and which of `KINDS` they are."""
+
 
 @dataclass(frozen=True, eq=False)
 class Radiograph:
@@ -34,6 +37,8 @@ class Radiograph:
     """A hash by which pictures of one patient are known; to be kept in memory, since identifiers can be guessed."""
     synthetic: bool = False
     """Computed from a CT: no X-ray was taken, and its frame is the whole detector."""
+    magnification: float | None = None
+    """How much larger than life the isocentre's plane is at the detector; None where the file does not say."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.dtype != np.float32:

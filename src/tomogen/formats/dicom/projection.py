@@ -22,7 +22,7 @@ from tomogen.formats.dicom.pixels import Damaged, _Bytes, _stored
 from tomogen.formats.dicom.radiograph import COMMENT
 from tomogen.formats.dicom.series import fault
 from tomogen.formats.dicom.words import counted, spoken
-from tomogen.radiography.radiograph import Radiograph
+from tomogen.radiography.radiograph import STRAIGHT, Radiograph
 
 MAX_BYTES = 2**28
 """Of one radiograph as stored: detectors have at most some 30 million pixels of 16 bits."""
@@ -31,10 +31,8 @@ CHESTS = (100.0, 1000.0)
 """mm along the longer side of a picture that can hold a chest, a newborn's at least; another spacing is disbelieved."""
 
 _ANY = ReadOptions(modality="any", max_volume=MAX_BYTES)
-_FACTOR = re.compile(r"magnification ([0-9.]+)")
+_FACTOR = re.compile(r"magnification (\d+(?:\.\d+)?)")
 _VIEW = re.compile(r"DRR, view (\w+)")
-_NAMED = {"pa": "pa", "ap": "ap", "lateral": "lateral", "left": "lateral", "right": "right"}
-"""Names of the views that `xray` shoots straight."""
 
 
 def read(path: Path, view: str | None = None) -> Radiograph:
@@ -68,12 +66,14 @@ def read(path: Path, view: str | None = None) -> Radiograph:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
             raise _damaged(path, error) from None
+    magnification = _magnification(dataset) if computed else None
     return Radiograph(
         hang.hung(grey),
-        hang.spaced(_spacing(dataset, header, computed)),
+        hang.spaced(_spacing(dataset, header, magnification)),
         hang.view,
         _patient(header),
         computed or header.synthetic,
+        magnification,
     )
 
 
@@ -216,10 +216,16 @@ def _table(dataset: Any, sequence: str) -> _Table | None:
     return None
 
 
-def _spacing(dataset: Any, header: Header, computed: bool) -> tuple[float, float] | None:
+def _magnification(dataset: Any) -> float | None:
+    """That at the isocentre, as a picture states it that we computed."""
+    match = _FACTOR.search(spoken(dataset, "PixelSpacingCalibrationDescription"))
+    return None if match is None else float(match[1])
+
+
+def _spacing(dataset: Any, header: Header, magnification: float | None) -> tuple[float, float] | None:
     """Distance of pixels (row, column) in mm at the detector.
 
-    ImagerPixelSpacing, else PixelSpacing, which a calibration (ours: at the isocentre) may have made smaller.
+    ImagerPixelSpacing, else PixelSpacing, which a calibration may have made smaller; ours is that at the isocentre.
     """
     found = counted(dataset, "ImagerPixelSpacing")
     factor = 1.0
@@ -227,20 +233,19 @@ def _spacing(dataset: Any, header: Header, computed: bool) -> tuple[float, float
         found = counted(dataset, "PixelSpacing")
         if spoken(dataset, "PixelSpacingCalibrationType").upper() == "GEOMETRY":
             factor = next(iter(counted(dataset, "EstimatedRadiographicMagnificationFactor")), 1.0)
-        if computed and (match := _FACTOR.search(spoken(dataset, "PixelSpacingCalibrationDescription"))):
-            factor = float(match[1])
+        factor = magnification or factor
     if len(found) != 2 or min(found) <= 0 or not math.isfinite(factor) or factor < 1:
         return None
     row, column = found[0] * factor, found[1] * factor
     longest = max(row * header.rows, column * header.columns)
-    believed = computed or (CHESTS[0] <= longest <= CHESTS[1] and 0.5 < row / column < 2)
+    believed = magnification is not None or (CHESTS[0] <= longest <= CHESTS[1] and 0.5 < row / column < 2)
     return (row, column) if believed else None
 
 
 def _drawn(dataset: Any) -> str | None:
     """The view of a picture that we computed; None for one from an angle."""
     match = _VIEW.search(spoken(dataset, "DerivationDescription"))
-    return None if match is None else _NAMED.get(match[1])
+    return None if match is None else STRAIGHT.get(match[1])
 
 
 def _patient(header: Header) -> str | None:

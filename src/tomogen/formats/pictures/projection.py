@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tomogen.errors import DataInvalid, Reason
 from tomogen.formats.pictures.slices import _KEY, _opened
-from tomogen.radiography.radiograph import Radiograph
+from tomogen.radiography.radiograph import STRAIGHT, Radiograph
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +23,6 @@ _RANGE = {"1": 1, "L": 255, "I;16": 65535, "I;16B": 65535, "I": 65535}
 _COLOURED = 4
 """Of 255: how far colours may lie apart in a grey picture that was stored in colour. JPEG rounds by as much."""
 _VIEW = re.compile(r"; DRR, view (\w+)")
-_NAMED = {"pa": "pa", "ap": "ap", "lateral": "lateral", "left": "lateral", "right": "right"}
 
 
 def read(path: Path, view: str | None = None) -> Radiograph:
@@ -57,7 +56,8 @@ def read(path: Path, view: str | None = None) -> Radiograph:
             fix="tomogen xray makes radiographs",
         )
     match = _VIEW.search(text)
-    return Radiograph(unit, view=view or (None if match is None else _NAMED.get(match[1])), synthetic=match is not None)
+    drawn = None if match is None else STRAIGHT.get(match[1])
+    return Radiograph(unit, view=view or drawn, synthetic=match is not None)
 
 
 def _unit(image: "Image", path: Path) -> NDArray[np.float32]:
