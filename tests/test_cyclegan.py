@@ -20,7 +20,7 @@ import tiny
 from tomogen.batch import Batch
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.radiographs import prepare_radiographs
-from tomogen.cases.unpaired import Unpaired, _narrowed
+from tomogen.cases.unpaired import Unpaired, narrowed
 from tomogen.errors import DataInvalid, InputMissing, RecipeMismatch
 from tomogen.layers.instancenorm import InstanceNorm
 from tomogen.layers.pool import Pool
@@ -575,8 +575,8 @@ def test_a_drr_is_that_of_its_scan_without_an_empty_margin(folder: CaseFolder) -
 
 def test_a_short_scan_is_shown_no_wider_than_a_radiograph() -> None:
     wide, high = np.tile(np.arange(150, dtype=np.float32), (100, 1)), np.zeros((150, 60), np.float32)
-    assert _narrowed(wide)[0].tolist() == list(range(10, 140))
-    assert _narrowed(high).shape == high.shape
+    assert narrowed(wide)[0].tolist() == list(range(10, 140))
+    assert narrowed(high).shape == high.shape
 
 
 def test_a_batch_larger_than_a_pass_is_refused(folder: CaseFolder) -> None:

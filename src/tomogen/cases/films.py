@@ -1,4 +1,4 @@
-"""Radiographs as files: DICOM, PNG and JPEG, each known by its content."""
+"""Radiographs as files: DICOM, known by its content, PNG and JPEG, known by their endings."""
 
 import os
 from collections.abc import Iterator

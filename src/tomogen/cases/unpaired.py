@@ -128,10 +128,10 @@ class Unpaired:
             hu, case.spacing, views=(COMPUTED[kind],), geometry=self.geometry, energy=self.energy, field="scan",
             size=FINER * side,
         )[0]  # fmt: skip
-        return normalised(_narrowed(uncollimated(picture)), side)
+        return normalised(narrowed(uncollimated(picture)), side)
 
 
-def _narrowed(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+def narrowed(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     """A picture without what makes it wider than `WIDEST`, the same on either side."""
     beyond = max(0, picture.shape[1] - round(WIDEST * len(picture)))
     return picture[:, beyond // 2 : picture.shape[1] - (beyond - beyond // 2)]

@@ -60,7 +60,7 @@ def _human(dataset: Any, at: Path) -> None:
     animal = bool(species) and not species & _words(_HUMANS)
     told = set().union(*(_words(spoken(dataset, name)) for name in (*_TOLD, "BodyPartExamined")))
     if animal or spoken(dataset, "PatientBreedDescription") or told & _words(_ANIMALS):
-        raise DataInvalid("a radiograph of an animal", reason=Reason.MODALITY, at=at)
+        raise DataInvalid("a radiograph of an animal", reason=Reason.NOT_CHEST, at=at)
 
 
 def _of_the_chest(header: Header, dataset: Any, at: Path) -> None:
@@ -71,13 +71,13 @@ def _of_the_chest(header: Header, dataset: Any, at: Path) -> None:
     if part & _words(_CHEST) or any(word.startswith("THORA") for word in part):
         return
     if part & {"SPINE", "TSPINE"}:
-        raise DataInvalid("a radiograph of the spine, a chest expected", reason=Reason.MODALITY, at=at)
+        raise DataInvalid("a radiograph of the spine, a chest expected", reason=Reason.NOT_CHEST, at=at)
     told = set().union(*(_words(spoken(dataset, name)) for name in _TOLD))
     chest = bool(told & _words(_CHEST))
     elsewhere = sorted(part & _words(_ELSEWHERE)) or ([] if chest else sorted(told & _words(_ELSEWHERE)))
     if elsewhere or (part and not chest):
         what = f"a radiograph of the {elsewhere[0].lower()}" if elsewhere else "BodyPartExamined names no chest"
-        raise DataInvalid(f"{what}, a chest expected", reason=Reason.MODALITY, at=at)
+        raise DataInvalid(f"{what}, a chest expected", reason=Reason.NOT_CHEST, at=at)
     if header.modality in OTHER and not chest:
         raise DataInvalid("a picture that does not say what it shows", reason=Reason.DERIVED, at=at)
 

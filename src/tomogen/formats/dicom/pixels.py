@@ -40,12 +40,12 @@ def fill(grid: Grid, max_volume: int) -> tuple[NDArray[np.int16 | np.float32], l
     """
     out: NDArray[np.int16 | np.float32] = np.empty(grid.shape, _dtype(grid))
     damaged = []
-    cache = _Bytes(max_volume)
+    cache = PixelBytes(max_volume)
     for place, frame in zip(out, grid.slots, strict=True):
         if frame is None:
             continue
         try:
-            stored = _stored(frame, place, cache)
+            stored = stored_values(frame, place, cache)
         except Damaged as error:
             damaged.append(error)
         else:
@@ -66,7 +66,7 @@ def equal(one: Frame, other: Frame, max_volume: int) -> bool:
     found = np.empty((2, a.rows, a.columns), np.float32)
     try:
         for frame, place in zip((one, other), found, strict=True):
-            _to_hu(_stored(frame, place, _Bytes(max_volume)), frame, place)
+            _to_hu(stored_values(frame, place, PixelBytes(max_volume)), frame, place)
     except (Damaged, DataInvalid):
         return False
     return bool((found[0] == found[1]).all())
@@ -78,7 +78,7 @@ def _dtype(grid: Grid) -> np.dtype[Any]:
     return np.dtype(np.int16 if whole else np.float32)
 
 
-def _stored(frame: Frame, place: NDArray[Any], cache: "_Bytes") -> NDArray[Any]:
+def stored_values(frame: Frame, place: NDArray[Any], cache: "PixelBytes") -> NDArray[Any]:
     """Stored values (rows, columns), in `place` itself where they are 16 bits wide; unused bits cleared."""
     header = frame.header
     dtype = codecs.dtype_of(header)
@@ -100,7 +100,7 @@ def _stored(frame: Frame, place: NDArray[Any], cache: "_Bytes") -> NDArray[Any]:
     return _clean(stored, header)
 
 
-def _native(frame: Frame, stored: NDArray[Any], cache: "_Bytes") -> None:
+def _native(frame: Frame, stored: NDArray[Any], cache: "PixelBytes") -> None:
     header = frame.header
     start = frame.number * stored.nbytes
     if header.available < start + stored.nbytes:
@@ -191,7 +191,7 @@ def _is_whole(value: float | None) -> bool:
     return value is not None and value == int(value) and abs(value) < 2**15
 
 
-class _Bytes:
+class PixelBytes:
     """Pixel bytes of the file that was read last: frames of one file come one after the other."""
 
     def __init__(self, max_volume: int) -> None:

@@ -18,7 +18,7 @@ from tomogen.formats.dicom.chest import refuse_others
 from tomogen.formats.dicom.frames import Frame
 from tomogen.formats.dicom.hanging import hanging
 from tomogen.formats.dicom.header import Header, quiet, read_header
-from tomogen.formats.dicom.pixels import Damaged, _Bytes, _stored
+from tomogen.formats.dicom.pixels import Damaged, PixelBytes, stored_values
 from tomogen.formats.dicom.radiograph import COMMENT
 from tomogen.formats.dicom.series import fault
 from tomogen.formats.dicom.words import counted, spoken
@@ -100,7 +100,7 @@ def _values(header: Header) -> NDArray[Any]:
     """
     frame = Frame(header, 0, (), (), (), None, None, "", None)
     try:
-        return _stored(frame, np.empty((header.rows, header.columns), np.uint16), _Bytes(MAX_BYTES))
+        return stored_values(frame, np.empty((header.rows, header.columns), np.uint16), PixelBytes(MAX_BYTES))
     except Damaged as damaged:
         raise damaged.error from None
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomogen.errors import DataInvalid, Reason
-from tomogen.formats.pictures.slices import _KEY, _opened
+from tomogen.formats.pictures.slices import GREY, KEY, opened
 from tomogen.radiography.radiograph import STRAIGHT, Radiograph
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 2**26
 """Of one picture: detectors have at most some 30 million."""
 
-_RANGE = {"1": 1, "L": 255, "I;16": 65535, "I;16B": 65535, "I": 65535}
+_RANGE = {"1": 1} | GREY
 """Pillow's modes of one grey value a pixel, and the highest value."""
 _COLOURED = 4
 """Of 255: how far colours may lie apart in a grey picture that was stored in colour. JPEG rounds by as much."""
@@ -35,14 +35,14 @@ def read(path: Path, view: str | None = None) -> Radiograph:
         InputMissing: the file cannot be opened.
         DataInvalid: no picture, damaged, animated, in colour, too large, or one value everywhere.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise DataInvalid("an animated picture, one radiograph expected", reason=Reason.DIMENSIONS, at=path)
         if image.width * image.height > MAX_PIXELS:
             raise DataInvalid(
                 f"{image.height} x {image.width} pixels, more than a detector has", reason=Reason.TOO_LARGE, at=path
             )
-        text = str(image.info.get(_KEY, ""))
+        text = str(image.info.get(KEY, ""))
         from PIL import ImageOps
 
         unit = _unit(ImageOps.exif_transpose(image), path)

@@ -23,9 +23,10 @@ from tomogen.volume import Acquisition, Affine, Volume
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_GREY = {"L": 255, "I;16": 65535, "I;16B": 65535, "I": 65535}
+GREY = {"L": 255, "I;16": 65535, "I;16B": 65535, "I": 65535}
 """Pillow's modes of one grey value a pixel, and the highest value."""
-_KEY = "tomogen"
+KEY = "tomogen"
+"""Name of the text of ours in a PNG."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def comment(kind: str, text: str) -> dict[str, Any]:
         from PIL.PngImagePlugin import PngInfo
 
         info = PngInfo()
-        info.add_text(_KEY, text)
+        info.add_text(KEY, text)
         return {"pnginfo": info}
     return {"comment": text.encode()}
 
@@ -98,7 +99,7 @@ def read(path: Path, options: ReadOptions = DEFAULT) -> Volume:
             plane[:] = values.astype(np.int32) + int(picture.note["offset"])
         else:
             assert options.window_of is not None
-            top = _GREY[picture.mode]
+            top = GREY[picture.mode]
             plane[:] = values * (options.window_of.width / top) + options.window_of.low
     synthetic = str(pictures[0].note.get("origin", "")).startswith(SYNTHETIC)
     hu = hounsfield.check(hu, at=path, assume_hu=not exact or options.assume_hu, synthetic=synthetic)
@@ -161,12 +162,12 @@ def _ours(pictures: list[_Picture], path: Path, shape: tuple[int, int, int]) -> 
 
 
 def _look(path: Path) -> _Picture:
-    with _opened(path) as image:
+    with opened(path) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise DataInvalid("an animated picture, one slice expected", reason=Reason.DIMENSIONS, at=path)
-        if image.mode not in _GREY:
+        if image.mode not in GREY:
             raise DataInvalid(f"a {image.mode} picture, grey expected", reason=Reason.DIMENSIONS, at=path)
-        text = image.info.get(_KEY) or image.info.get("comment") or "{}"
+        text = image.info.get(KEY) or image.info.get("comment") or "{}"
         note: Any = {}
         with contextlib.suppress(ValueError, RecursionError):
             note = json.loads(text if isinstance(text, (str, bytes)) else "{}")
@@ -174,7 +175,7 @@ def _look(path: Path) -> _Picture:
 
 
 def _pixels(picture: _Picture) -> NDArray[Any]:
-    with _opened(picture.path) as image:
+    with opened(picture.path) as image:
         values = np.asarray(image)
     if values.shape != (picture.height, picture.width):
         raise DataInvalid("the picture changed while it was read", reason=Reason.CORRUPT, at=picture.path)
@@ -182,7 +183,7 @@ def _pixels(picture: _Picture) -> NDArray[Any]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> "Iterator[Image]":
+def opened(path: Path) -> "Iterator[Image]":
     """A picture; what Pillow finds wrong with it, in the block too, in our words."""
     from PIL import Image, UnidentifiedImageError
 
@@ -209,7 +210,7 @@ def _opened(path: Path) -> "Iterator[Image]":
 
 
 def _no_hu(picture: _Picture) -> DataInvalid:
-    top = _GREY[picture.mode]
+    top = GREY[picture.mode]
     fix = "--window-of -1000,400" if top == 255 else "--window-of -1024,64511, if they are HU + 1024"
     if isinstance(ends := picture.note.get("lossy_window"), list) and len(ends) == 2:
         fix = f"--window-of {ends[0]},{ends[1]}, as the picture says of itself; lossy"
