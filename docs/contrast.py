@@ -1,0 +1,128 @@
+"""Contrast out of none: pix2pix3d learns what phantoms look like with contrast, and is held to patients it never saw.
+
+    python docs/contrast.py OUT          at most half an hour on two cores; OUT must be empty or absent
+    python docs/contrast.py OUT --tiny   the same way in seconds, to see that it works; fills nothing
+
+Writes `contrast.json`, the table of `translate.md` and `images/contrast.png` beside this file.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from typed import DOCS, filled, typed
+
+from tomogen.evaluation.scores import Scores
+from tomogen.evaluation.subjects import INPUT, MADE
+from tomogen.formats import read
+from tomogen.formats.pictures import views
+from tomogen.intensity import Window
+
+START = "<!-- contrast: made by docs/contrast.py -->"
+METRICS = ("mae", "mae/structure", "bias/structure", "cnr/ratio")
+WORDS = {MADE: "translated", INPUT: "the input itself"}
+SHOWN = 2
+"""Patients in the picture."""
+
+
+class Size(NamedTuple):
+    """How much is done."""
+
+    pairs: int
+    held: int
+    shape: str
+    flags: str
+
+
+WHOLE = Size(32, 8, "64 96 96", "--steps 4000 --set model.shape=[16,96,96]")
+TINY = Size(
+    3, 2, "24 32 32",
+    "--steps 2 --set model.shape=[8,32,32] --set model.width=4 --set model.widest=8 --set model.judge_width=4",
+)  # fmt: skip
+
+
+def learnt(out: str, size: Size) -> list[str]:
+    """What is typed to learn."""
+    return [
+        f"tomogen phantom {out}/scans --n {size.pairs} --pairs --shape {size.shape} --seed 21 --format nii",
+        f"tomogen phantom {out}/held --n {size.held} --pairs --shape {size.shape} --seed 22 --format nii",
+        f"tomogen prepare {out}/scans {out}/cases --split 1 0 0 --pairs",
+        f"tomogen train pix2pix3d_light {out}/cases {out}/run --seed 0 {size.flags}",
+    ]
+
+
+def judged(out: str) -> str:
+    """What is typed to judge."""
+    return (
+        f"tomogen evaluate pairs {out}/truth {out}/made --input {out}/input --structure {out}/vessels --mask body "
+        f"--conventions standard --out {out}/report"
+    )
+
+
+def translated(out: Path) -> None:
+    """Held-out scans without contrast, translated; the halves of each pair under one name in folders of their own."""
+    for part in ("truth", "input", "vessels"):
+        (out / part).mkdir()
+    for patient in sorted(folder for folder in (out / "held").iterdir() if folder.is_dir()):
+        for part, name in (("input", "CT1"), ("truth", "CT2"), ("vessels", "vessels")):
+            shutil.copy(patient / f"{name}.nii.gz", out / part / f"{patient.name}.nii.gz")
+        typed(f"tomogen translate {out}/run {out}/input/{patient.name}.nii.gz {out}/made/{patient.name}.nii.gz")
+
+
+def page_of(scores: Scores) -> str:
+    """The figures in Markdown."""
+    rows = ["| scan | MAE in the body, HU | MAE in vessels, HU | bias there, HU | CNR over the truth's |"]
+    rows.append("|---|--:|--:|--:|--:|")
+    rows += [f"| {WORDS[who]} | {' | '.join(str(scores.get(who, metric)) for metric in METRICS)} |" for who in WORDS]
+    return "\n".join(rows)
+
+
+def picture(out: Path, path: Path) -> None:
+    """Held-out patients: input, what was made, truth."""
+    names = sorted(file.name for file in (out / "truth").iterdir())[:SHOWN]
+    window = Window(-200, 400)
+    rows = [
+        views.beside(
+            [views.three_planes(read(out / part / name), window, size=200) for part in ("input", "made", "truth")]
+        )
+        for name in names
+    ]
+    views.stacked(rows).save(path, optimize=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Everything, from nothing to the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--tiny", action="store_true")
+    given = parser.parse_args(arguments)
+    out, size = given.out, TINY if given.tiny else WHOLE
+    began = time.monotonic()
+    for command in learnt(str(out), size):
+        typed(command)
+    translated(out)
+    typed(judged(str(out)))
+    scores = Scores.read(out / "report" / "scores.json")
+    record = {
+        "command": f"python docs/contrast.py OUT{' --tiny' if given.tiny else ''}",
+        "commands": [*learnt("OUT", size), "tomogen translate OUT/run OUT/input/NAME OUT/made/NAME", judged("OUT")],
+        "seed": 0, "seconds": round(time.monotonic() - began),
+        "versions": json.loads((out / "run" / "environment.json").read_text())["versions"],
+        "figures": {
+            who: {metric: {"value": score.value, "interval": score.interval} for metric in METRICS
+                  for score in [scores.get(who, metric)]}
+            for who in WORDS
+        },
+    }  # fmt: skip
+    home = out if given.tiny else DOCS
+    (home / "contrast.json").write_text(json.dumps(record, indent=1) + "\n")
+    picture(out, (out if given.tiny else DOCS / "images") / "contrast.png")
+    if not given.tiny:
+        filled("translate.md", START, page_of(scores))
+
+
+if __name__ == "__main__":
+    main()
