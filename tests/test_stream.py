@@ -1,5 +1,6 @@
 """The stream of batches: image n is a function of (seed, n), whoever asks, from wherever it starts."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -269,7 +270,8 @@ def test_other_voxels_are_another_digest(tmp_path: Path) -> None:
         (lambda path: (path / "catalog.json").write_text('{"schema": 1, "cases": []}'), "the catalog is damaged"),
         (lambda path: (path / "volumes" / "case01.npy").unlink(), "in the catalog and not on disk"),
         (lambda path: (path / "volumes" / "case01.json").unlink(), "in the catalog and not on disk"),
-        (lambda path: (path / "volumes" / "case01.npy").write_bytes(b"x" * 500), "bytes of voxels expected, 500 found"),
+        (lambda path: (path / "volumes" / "case01.npy").write_bytes(b"x" * 500), "1088 bytes expected, 500 found"),
+        (lambda path: os.truncate(path / "volumes" / "case01.npy", 1087), "1088 bytes expected, 1087 found"),
     ],
 )
 def test_a_damaged_or_foreign_folder_is_named(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:

@@ -35,6 +35,8 @@ PREPARATION = "preparation.json"
 """Written first: a folder that has this one and no catalog was left half done."""
 VOLUMES = "volumes"
 SPLITS = ("train", "val", "test")
+HEADER = 128
+"""Bytes of an `.npy` of ours before its numbers: numpy pads what it says of them to this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,8 +227,8 @@ class CaseFolder:
                 if path.name not in sizes or f"{case.id}.json" not in sizes:
                     raise _damaged(path, "a case is in the catalog and not on disk")
                 found = sizes[path.name]
-                if not voxels < found <= voxels + 1024:
-                    raise _damaged(path, f"{voxels} bytes of voxels expected, {found} found")
+                if found != HEADER + voxels:
+                    raise _damaged(path, f"{HEADER + voxels} bytes expected, {found} found")
 
 
 def write_volume(path: Path, hu: NDArray[np.int16 | np.float32]) -> str:

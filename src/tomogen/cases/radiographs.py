@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomogen.cases import films
-from tomogen.cases.folder import CATALOG, SPLITS, write_json
+from tomogen.cases.folder import CATALOG, HEADER, SPLITS, write_json
 from tomogen.cases.split import Owner, check_fractions, group, pseudonyms, split_patients
 from tomogen.errors import DataInvalid, InputMissing, Reason, TomogenError, UsageFault
 from tomogen.progress import Progress, silent
@@ -35,8 +35,6 @@ INDEX = "index.csv"
 """In a source: columns `file` (or `path`), and `view`, `patient` (or `patient_id`), of pictures that cannot say it."""
 
 _WHITE = 65535
-_HEADER = 128
-"""Bytes of an `.npy` before its numbers."""
 _VIEWS = {
     "pa": "pa", "ap": "ap", "f": "frontal", "frontal": "frontal", "l": "lateral", "ll": "lateral",
     "lateral": "lateral", "left": "lateral", "r": "right", "rl": "right", "right": "right",
@@ -156,7 +154,7 @@ class RadiographFolder:
         """Raise unless every picture has its length."""
         there = {item.name: item.stat().st_size for item in os.scandir(self.path)}
         for entry in self.entries:
-            if there.get(f"{entry.id}.npy") != _HEADER + 2 * self.size**2:
+            if there.get(f"{entry.id}.npy") != HEADER + 2 * self.size**2:
                 raise _damaged(self.path / f"{entry.id}.npy", "a picture is in the catalog and not on disk")
 
 
@@ -299,6 +297,7 @@ def _index(source: Path) -> tuple[dict[str, str], dict[str, str]]:
             "an index of radiographs has a first line with file, and perhaps view and patient",
             reason=Reason.CORRUPT,
             at=path,
+            fix="begin it with the line: file,view,patient",
         )
     views: dict[str, str] = {}
     patients: dict[str, str] = {}

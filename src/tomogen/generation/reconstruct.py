@@ -255,7 +255,10 @@ def _one_patient(frontal: Shot, lateral: Shot) -> None:
     patients = {frontal.picture.patient, lateral.picture.patient}
     if None not in patients and len(patients) == 2:
         raise DataInvalid(
-            "the two radiographs are of two patients by their headers", reason=Reason.UNPAIRED, at=lateral.path
+            "the two radiographs are of two patients by their headers",
+            reason=Reason.UNPAIRED,
+            at=lateral.path,
+            fix="two views of one patient; a PatientID that is wrong is to be mended in the file",
         )
     if frontal.spacing is not None and lateral.spacing is not None:
         heights = [shot.spacing[0] * shot.picture.pixels.shape[0] for shot in (frontal, lateral)]  # type: ignore[index]
@@ -341,6 +344,8 @@ def _restyler(style: str | Path, device: str) -> Loaded:
     loaded = load(style, device)
     if "drr" not in loaded.synthesizer.conditions:
         raise RecipeMismatch(
-            f"--style takes a run of cyclegan or one of its kin, this one is of {loaded.run.name}", at=style
+            f"--style takes a run of cyclegan or one of its kin, this one is of {loaded.run.name}",
+            at=style,
+            fix="a run of cyclegan_light: tomogen recipes list",
         )
     return loaded

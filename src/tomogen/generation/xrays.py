@@ -38,7 +38,11 @@ def scan_of(loaded: Loaded, pictures: Pictures) -> Volume:
     """
     wanted = loaded.synthesizer.condition_shape(CONDITION)
     if pictures.shape != wanted:
-        raise RecipeMismatch(f"radiographs (views, rows, columns) of {pictures.shape}, the run takes {wanted}")
+        raise RecipeMismatch(
+            f"radiographs (views, rows, columns) of {pictures.shape}, the run takes {wanted}",
+            at=loaded.run.path,
+            fix=f"one for each of: {', '.join(loaded.run.recipe.config.views)}",
+        )
     condition = torch.from_numpy(2 * pictures - 1)[None].to(loaded.device)
     noise = torch.zeros(loaded.synthesizer.noise_shape(1), device=loaded.device)
     with torch.inference_mode():

@@ -77,9 +77,15 @@ def _of_the_chest(header: Header, dataset: Any, at: Path) -> None:
     elsewhere = sorted(part & _words(_ELSEWHERE)) or ([] if chest else sorted(told & _words(_ELSEWHERE)))
     if elsewhere or (part and not chest):
         what = f"a radiograph of the {elsewhere[0].lower()}" if elsewhere else "BodyPartExamined names no chest"
-        raise DataInvalid(f"{what}, a chest expected", reason=Reason.NOT_CHEST, at=at)
+        fix = None if elsewhere else "BodyPartExamined CHEST in the file, if it shows one"
+        raise DataInvalid(f"{what}, a chest expected", reason=Reason.NOT_CHEST, at=at, fix=fix)
     if header.modality in OTHER and not chest:
-        raise DataInvalid("a picture that does not say what it shows", reason=Reason.DERIVED, at=at)
+        raise DataInvalid(
+            "a picture that does not say what it shows",
+            reason=Reason.DERIVED,
+            at=at,
+            fix="BodyPartExamined CHEST in the file, if it shows one",
+        )
 
 
 def _words(text: str) -> set[str]:

@@ -66,7 +66,12 @@ def hanging(dataset: Any, view: str | None, at: Path) -> Hanging:
     if transposed:
         across, down = down, across
     if _AXES[down] != "z" or _AXES[across] == "z":
-        raise DataInvalid("neither rows nor columns run from head to feet", reason=Reason.BAD_GEOMETRY, at=at)
+        raise DataInvalid(
+            "neither rows nor columns run from head to feet",
+            reason=Reason.BAD_GEOMETRY,
+            at=at,
+            fix="a PA, AP or lateral radiograph, or mend PatientOrientation in the file",
+        )
     seen = "frontal" if _AXES[across] == "x" else "lateral"
     if stated is not None and KINDS[stated] != seen:
         raise DataInvalid(
@@ -91,5 +96,10 @@ def _stated(dataset: Any, at: Path) -> str | None:
     lying = position in _DECUBITUS
     if lying or position in _OBLIQUE or "oblique" in meanings:
         what = "a patient lying on one side" if lying else "an oblique view"
-        raise DataInvalid(f"{what}; frontal and lateral views of a chest expected", reason=Reason.BAD_GEOMETRY, at=at)
+        raise DataInvalid(
+            f"{what}; frontal and lateral views of a chest expected",
+            reason=Reason.BAD_GEOMETRY,
+            at=at,
+            fix="a PA, AP or lateral radiograph",
+        )
     return None
