@@ -22,6 +22,7 @@ from tomogen.generation.load import load
 from tomogen.layers.lift import whole
 from tomogen.models.x2ct import Model
 from tomogen.recipe import Recipe
+from tomogen.reporting.page import report
 from tomogen.run import Run
 from tomogen.synthesizer import Turn
 
@@ -282,6 +283,13 @@ def test_without_a_discriminator_the_run_has_none_and_running_means_are_left_beh
     with pytest.raises(UsageFault):
         adopt(weights[0], tmp_path / "run")
     adopt(weights[0], tmp_path / "run", overwrite=True)
+
+
+def test_an_adopted_run_has_a_page(weights: tuple[Path, Path], tmp_path: Path) -> None:
+    run = adopt(weights[0], tmp_path / "run")
+    page = report(run.path).read_text()
+    assert run.identifier in page
+    assert f"torch {torch.__version__}" in page
 
 
 def test_names_of_weights_saved_from_several_devices_are_understood(tmp_path: Path) -> None:

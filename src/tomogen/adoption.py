@@ -6,6 +6,7 @@ unpickler that makes tensors and containers and nothing else.
 
 import json
 import pickle
+import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +18,14 @@ from torch import Tensor, nn
 from tomogen._version import __version__
 from tomogen.cases.preparation import ORIENTATION
 from tomogen.errors import InputMissing, RecipeMismatch
+from tomogen.formats import near
 from tomogen.recipe import Recipe
 from tomogen.run import Run, sha256
 from tomogen.storage import whole
 
 LARGEST = 1 << 30
 """Bytes of a file of weights; the published ones have a quarter of it."""
+RELEASED = "give the .pth of the released code, such as 90_net_G.pth"
 EXTENT = 320.0
 """mm along each side of the published volumes, whatever their voxels."""
 
@@ -83,7 +86,8 @@ def adopt(
         "cases": {"train": 0, "val": 0, "test": 0}, "patients": 0, "digest": digests["generator"], "adopted": digests,
     }  # fmt: skip
     run = Run.create(out, recipe, data, overwrite=overwrite)
-    run.write("environment.json", json.dumps({"tomogen": __version__, "adopted": digests}, indent=1) + "\n")
+    versions = {"tomogen": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    run.write("environment.json", json.dumps({"schema": 1, "versions": versions, "adopted": digests}, indent=1) + "\n")
     with whole(run.path / "weights.safetensors") as partial:
         save_file({name: tensor.contiguous() for name, tensor in synthesizer.state_dict().items()}, partial)
     return run
@@ -97,9 +101,11 @@ def read(path: Path) -> dict[str, Tensor]:
         RecipeMismatch: it is too large, damaged, or holds something else.
     """
     if not path.is_file():
-        raise InputMissing("no such file of weights", at=path)
+        raise InputMissing(f"no such file of weights{near(path)}", at=path)
     if path.stat().st_size > LARGEST:
-        raise RecipeMismatch(f"{path.stat().st_size:,} bytes; weights of X2CT-GAN have at most {LARGEST:,}", at=path)
+        raise RecipeMismatch(
+            f"{path.stat().st_size:,} bytes; weights of X2CT-GAN have at most {LARGEST:,}", at=path, fix=RELEASED
+        )
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (
@@ -115,12 +121,12 @@ def read(path: Path) -> dict[str, Tensor]:
         raise RecipeMismatch(
             f"no weights that torch saved: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             at=path,
-            fix="give the .pth of the released code, such as 90_net_G.pth",
+            fix=RELEASED,
         ) from None
     if not isinstance(found, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in found.items()
     ):
-        raise RecipeMismatch("it holds something else than tensors by name", at=path)
+        raise RecipeMismatch("it holds something else than tensors by name", at=path, fix=RELEASED)
     return {name.removeprefix("module."): tensor for name, tensor in found.items()}
 
 
