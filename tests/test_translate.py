@@ -181,6 +181,26 @@ def test_the_network_sees_the_body_alone_upright_within_the_window_and_the_floor
     assert np.array_equal(tile[0, 0].round().numpy(), expected)
 
 
+def test_a_run_that_learnt_without_a_body_mask_sees_and_changes_all_of_the_slices_with_a_body(run: Path) -> None:
+    volume = scan("IAR")
+    volume.hu[:2] = -1000  # in the frame of `IAR` the slices at the head: no body
+    loaded = stub(run, lambda hu: hu + 100, shape=(32, 64, 64))
+    loaded.run.data["body_mask"] = False
+    made = translated(loaded, volume)
+    (tile,) = loaded.synthesizer.seen  # type: ignore[union-attr]
+    upright = volume.reorient("SPL")
+    body = find_body(upright).any(axis=(1, 2))
+    assert 0 < body.sum() < len(body)
+    change = made.volume.reorient("SPL").hu.astype(int) - upright.hu
+    assert (change[~body] == 0).all()
+    assert np.array_equal(change[body] == 100, upright.hu[body] <= 3071)
+    depth, height, width = int(body.sum()), *upright.shape[1:]
+    place = tuple(
+        slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip((32, 64, 64), (depth, height, width), strict=True)
+    )
+    assert np.array_equal(tile[0, 0][place].round().numpy(), upright.hu[body].clip(-1024, 3071))
+
+
 def test_tiles_that_disagree_are_told_by_their_seam(run: Path) -> None:
     loaded, calls = stub(run), iter(range(1000))
     loaded.synthesizer.change = lambda hu: hu * 0 + 10 * (next(calls) % 2)  # type: ignore[assignment]

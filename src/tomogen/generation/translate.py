@@ -47,7 +47,7 @@ class Translated(NamedTuple):
     seam: float | None
     """Mean absolute difference in HU of a tile from those laid before it, where they overlap; None of a single tile."""
     share: float
-    """Share of the voxels that were translated: the body, within the run's window."""
+    """Share of the voxels that were translated: the body, or slices with one, within the run's window."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,9 @@ def translate(
     frame of reference are the source's, each slice lies where its source lies and names it. What is written in other
     formats, or made of them, names nobody.
 
-    Only the body is translated. Outside it, and where the source lies beyond the HU of the run's window (metal), the
-    source's values stay. A scan whose voxels are unlike those the run learnt from is warned of; with `resample` it
+    Only the body is translated, or, with a run that learnt from scans with all around the body (`body_mask` off), all
+    slices that show one. Elsewhere, and where the source lies beyond the HU of the run's window (metal), the source's
+    values stay. A scan whose voxels are unlike those the run learnt from is warned of; with `resample` it
     is translated on the run's spacing, and what changed there is added to the source.
 
     Raises:
@@ -158,7 +159,8 @@ def translated(loaded: Loaded, volume: Volume, progress: Progress = silent, *, r
     """What a run makes of a scan, on its grid.
 
     The network sees what it saw in training: axes along `SPL`, the box around the body, all outside it at the HU
-    floor. With `resampled` also voxels of the run's spacing; what it changes there is interpolated and added.
+    floor; where the run learnt without a body mask, whole slices, from the first with a body to the last. With
+    `resampled` also voxels of the run's spacing; what it changes there is interpolated and added.
 
     Raises:
         DataInvalid: a single slice, or no body.
@@ -168,6 +170,9 @@ def translated(loaded: Loaded, volume: Volume, progress: Progress = silent, *, r
         raise DataInvalid(f"a scan of {len(scan.hu)} slice; {LEAST} at least are translated", reason=Reason.TOO_FEW)
     _compare(loaded, scan.spacing, resampled)
     body = find_body(scan)
+    if not loaded.run.data.get("body_mask", True):  # runs of earlier versions do not say it, and had one
+        slices = np.flatnonzero(body.any(axis=(1, 2)))
+        body[slices[0] : slices[-1] + 1] = True
     box = body_box(body)
     place = tuple(slice(int(low + 0.5), int(high + 0.5)) for low, high in zip(box.low, box.high, strict=True))
     inner, inside, window = scan.hu[place], body[place], loaded.run.window
