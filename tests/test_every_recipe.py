@@ -5,7 +5,7 @@ import functools
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +28,20 @@ FLAT = {"wgan2d_mlp": {"critic.5.bias"}}
 @functools.cache
 def shrunk(name: str) -> Recipe:
     """The recipe with every whole number of its model halved for as long as the model takes it."""
-    recipe = Recipe.load(name)
-    while (smaller := next(_smaller(name, recipe), None)) is not None:
-        recipe = smaller
-    return recipe
+    config = Recipe.load(name).config
+    while (smaller := next(_smaller(config), None)) is not None:
+        config = smaller
+    given = {key: value for key, value in asdict(config).items() if value is not None}
+    return Recipe.load(name, [f"model.{key}={json.dumps(value)}" for key, value in given.items()])
 
 
-def _smaller(name: str, recipe: Recipe) -> Iterator[Recipe]:
-    """The recipe with one number halved, for each with which the model still fits."""
-    given = {key: value for key, value in asdict(recipe.config).items() if value is not None}
-    for key, value in given.items():
+def _smaller(config: Any) -> Iterator[Any]:
+    """The configuration with one number halved, for each with which the model still fits."""
+    for key, value in asdict(config).items():
         half = halved(value, SMALLEST.get(key, 2))
-        trial = Recipe.load(name, [f"model.{k}={json.dumps(v)}" for k, v in {**given, key: half}.items()])
-        with contextlib.suppress(RecipeMismatch):
-            trial.config  # noqa: B018
-            if half != value:
-                yield trial
+        if half != value:
+            with contextlib.suppress(RecipeMismatch):
+                yield replace(config, **{key: half})
 
 
 def halved(value: Any, least: int) -> Any:
