@@ -5,20 +5,21 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tomogen.cases.feed import Sample
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.scans import Scans
-from tomogen.errors import DataInvalid, Reason
+from tomogen.errors import DataInvalid, Reason, RecipeMismatch
 from tomogen.intensity import Window
-from tomogen.radiography.attenuation import ENERGY
-from tomogen.radiography.geometry import Geometry, preset
+from tomogen.radiography.attenuation import ENERGY, KEV, attenuation
+from tomogen.radiography.geometry import PRESETS, Geometry, preset
 from tomogen.radiography.normal import levelled
+from tomogen.radiography.projector import Projector
 from tomogen.volume import affine_of
 
 if TYPE_CHECKING:
-    from tomogen.radiography.projector import Projector
     from tomogen.recipe import Data
 
 Field = Literal["detector", "scan"]
@@ -48,7 +49,7 @@ class XRays:
         """Raises DataInvalid as `Scans` does, and where cases differ in spacing: a beam needs one size of patient."""
         self.scans = Scans(folder, shape, Window(*data.window), split=split, shift=data.shift)
         self.views, self.geometry, self.energy, self.field = tuple(views), geometry, energy, field
-        one_spacing(folder)
+        self.spacing = one_spacing(folder)
 
     @property
     def beside(self) -> str:
@@ -64,17 +65,29 @@ class XRays:
         place = self.scans.place(seed, number)
         hu = self.scans.hu(place)
         found = shots(
-            hu, place.item.case.spacing, views=self.views, geometry=self.geometry, energy=self.energy, field=self.field,
+            hu, self.spacing, views=self.views, geometry=self.geometry, energy=self.energy, field=self.field,
             size=hu.shape[-1],
         )  # fmt: skip
         return Sample(self.scans.window.to_unit(hu.astype(np.float32))[None], {"xrays": 2 * found - 1})
 
 
-def one_spacing(folder: CaseFolder) -> None:
-    """Raise unless all cases have one spacing.
+def check_room(geometry: str, energy: float) -> None:
+    """Pass a room and an energy that radiographs can be computed in.
 
     Raises:
-        DataInvalid: they do not.
+        RecipeMismatch: no such `geometry`; an `energy` beyond the table.
+    """
+    if geometry not in PRESETS:
+        raise RecipeMismatch(f"`geometry`: no room {geometry!r}; there are: {', '.join(PRESETS)}")
+    if not KEV[0] <= energy <= KEV[-1]:
+        raise RecipeMismatch(f"`energy`: {energy:g}; from {KEV[0]:g} to {KEV[-1]:g} keV, usually {ENERGY:g}")
+
+
+def one_spacing(folder: CaseFolder) -> Spacing:
+    """The spacing of all cases, in mm along (depth, height, width).
+
+    Raises:
+        DataInvalid: they differ.
     """
     found = sorted({tuple(round(mm, 3) for mm in case.spacing) for case in folder.cases})
     if len(found) > 1:
@@ -85,6 +98,7 @@ def one_spacing(folder: CaseFolder) -> None:
             at=folder.path,
             fix="tomogen prepare with --spacing beside --shape",
         )
+    return folder.spacing
 
 
 def beam(
@@ -109,10 +123,6 @@ def shots(
     size: int,
 ) -> NDArray[np.float32]:
     """Radiographs `(views, size, size)` of a scan in HU, on 0..1, each between two percentiles of its patient."""
-    import torch
-
-    from tomogen.radiography.attenuation import attenuation
-
     room = beam(hu.shape, spacing, views=views, geometry=geometry, field=field, size=size)
     with torch.no_grad():
         integrals = projector(room, hu.shape, spacing)(attenuation(torch.from_numpy(np.array(hu)), energy)[None])[
@@ -122,10 +132,8 @@ def shots(
 
 
 @lru_cache(maxsize=16)
-def projector(room: Geometry, shape: tuple[int, int, int], spacing: Spacing) -> "Projector":
+def projector(room: Geometry, shape: tuple[int, int, int], spacing: Spacing) -> Projector:
     """Line integrals through a scan whose middle is the isocentre; kept for the next scan of its size."""
-    from tomogen.radiography.projector import Projector
-
     affine = affine_of(spacing)
     affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
     return Projector(room, shape, affine)

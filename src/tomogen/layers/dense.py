@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tomogen.errors import RecipeMismatch
 from tomogen.layers.checkpointing import run
 from tomogen.layers.conv import channels_last
 from tomogen.layers.instancenorm import InstanceNorm
@@ -79,7 +80,7 @@ class DenseEncoder(nn.Module):
     """
 
     def __init__(
-        self, width: int, layers: Sequence[int], bottleneck: int, growth: int, *, bias: bool = True, forgetting: bool
+        self, width: int, layers: Sequence[int], bottleneck: int, growth: int, *, bias: bool, forgetting: bool
     ) -> None:
         super().__init__()
         self.first = nn.Conv2d(1, width, 7, bias=False)
@@ -100,3 +101,17 @@ class DenseEncoder(nn.Module):
         for stage in self.stages:
             found.append(run(stage, found[-1], forgetting=self.forgetting))
         return found
+
+
+def check_halvings(shape: Sequence[int], halvings: int, layers: Sequence[int]) -> None:
+    """Pass a cube of voxels whose pictures an encoder can halve so often, with a dense block for each time.
+
+    Raises:
+        RecipeMismatch: `dense` has too few blocks, or an empty one; `shape` is no such cube.
+    """
+    if len(layers) < halvings or min(layers) < 1:
+        raise RecipeMismatch(f"`dense`: {list(layers)}; {halvings} numbers of at least 1, one a halving")
+    step = 2**halvings
+    if len(set(shape)) > 1 or shape[0] % step or shape[0] < 2 * step:
+        near = max(2, round(shape[0] / step)) * step
+        raise RecipeMismatch(f"`shape`: {list(shape)}; three times one multiple of {step} above {step}, {near} say")

@@ -12,14 +12,15 @@ from tomogen.batch import Batch
 from tomogen.cases.feed import Feed
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.unpaired import Unpaired
+from tomogen.cases.xrays import check_room
 from tomogen.errors import RecipeMismatch
+from tomogen.layers.birth import draw
 from tomogen.layers.conv import Conv, UpConv, channels_last
 from tomogen.layers.instancenorm import InstanceNorm
 from tomogen.layers.patch import PatchDiscriminator
 from tomogen.layers.pool import Pool
 from tomogen.losses.least_squares import fake_loss, generator_loss, real_loss
-from tomogen.radiography.attenuation import ENERGY, KEV
-from tomogen.radiography.geometry import PRESETS
+from tomogen.radiography.attenuation import ENERGY
 from tomogen.radiography.radiograph import Kind
 from tomogen.synthesizer import Synthesizer, Turn
 
@@ -30,8 +31,6 @@ Style = Literal["radiograph", "drr"]
 STYLES: tuple[Style, ...] = ("radiograph", "drr")
 """The two looks: real radiographs, and digitally reconstructed ones."""
 
-DEVIATION = 0.02
-"""Of the weights at birth (Zhu 2017, appendix 7.1)."""
 HEAD = 7
 """Kernel of a generator's last convolution."""
 SMALLEST = 24
@@ -74,10 +73,7 @@ class Config:
             )
         if not self.views or len(set(self.views)) < len(self.views):
             raise RecipeMismatch(f"`views`: {list(self.views)}; frontal, lateral or both")
-        if self.geometry not in PRESETS:
-            raise RecipeMismatch(f"`geometry`: {self.geometry!r}; one of {', '.join(PRESETS)}")
-        if not KEV[0] <= self.energy <= KEV[-1]:
-            raise RecipeMismatch(f"`energy`: {self.energy:g}; from {KEV[0]:g} to {KEV[-1]:g} keV, usually {ENERGY:g}")
+        check_room(self.geometry, self.energy)
         for name in ("width", "blocks", "discriminator_width", "pool"):
             if getattr(self, name) < 1:
                 raise RecipeMismatch(f"`{name}`: {getattr(self, name)}; at least 1")
@@ -175,7 +171,7 @@ class Model(Synthesizer):
             {style: PatchDiscriminator(2, 1, [n * wide for n in (1, 2, 4, 8)]) for style in STYLES}
         )
         self.pools = nn.ModuleDict({style: Pool(config.pool, (1, *config.shape)) for style in STYLES})
-        _draw(self)
+        draw(self)
 
     def feed(self, folder: CaseFolder, data: "Data", split: str = "train") -> Feed:
         """Real radiographs of the folder, and beside each a DRR of one of its scans, another patient's."""
@@ -242,12 +238,3 @@ class Model(Synthesizer):
 def mirrored(image: Tensor, margin: int) -> Tensor:
     """`image (B, C, rows, columns)` with `margin` pixels more on each side, mirrored about its outermost pixels."""
     return channels_last(F.pad(image, [margin] * 4, mode="reflect"))
-
-
-def _draw(network: nn.Module) -> None:
-    """Weights as published: N(0, 0.02), biases 0."""
-    for layer in network.modules():
-        if isinstance(layer, Conv | UpConv | nn.Conv2d):
-            nn.init.normal_(layer.weight, 0.0, DEVIATION)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)

@@ -23,11 +23,12 @@ from torch.nn import functional as F
 from tomogen.batch import Batch
 from tomogen.cases.feed import Feed
 from tomogen.cases.folder import CaseFolder
-from tomogen.cases.xrays import Field, XRays, beam, projector
+from tomogen.cases.xrays import Field, XRays, beam, check_room, projector
 from tomogen.errors import DataInvalid, Reason, RecipeMismatch
+from tomogen.layers.birth import draw
 from tomogen.layers.checkpointing import run
 from tomogen.layers.conv import Conv, channels_last
-from tomogen.layers.dense import DenseEncoder, NormReLU
+from tomogen.layers.dense import DenseEncoder, NormReLU, check_halvings
 from tomogen.layers.lift import (
     FRONTAL,
     LATERAL,
@@ -43,15 +44,11 @@ from tomogen.layers.lift import (
 from tomogen.layers.patch import PatchDiscriminator
 from tomogen.losses.least_squares import fake_loss, generator_loss, real_loss
 from tomogen.losses.projection import parallel_loss, reprojection_loss, shadows
-from tomogen.radiography.attenuation import ENERGY, KEV, attenuation
-from tomogen.radiography.geometry import PRESETS
+from tomogen.radiography.attenuation import ENERGY, attenuation
 from tomogen.synthesizer import Synthesizer, Turn
 
 if TYPE_CHECKING:
     from tomogen.recipe import Data
-
-DEVIATION = 0.02
-"""Of the weights at birth; biases are 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +113,7 @@ class Config:
         for name in ("halvings", "width", "growth", "bottleneck", "decoder_width", "discriminator_width"):
             if getattr(self, name) < 1:
                 raise RecipeMismatch(f"`{name}`: {getattr(self, name)}; at least 1")
-        if len(self.dense) < self.halvings or min(self.dense) < 1:
-            raise RecipeMismatch(f"`dense`: {list(self.dense)}; {self.halvings} numbers of at least 1, one a halving")
-        step = 2**self.halvings
-        if len(set(self.shape)) > 1 or self.shape[0] % step or self.shape[0] < 2 * step:
-            near = max(2, round(self.shape[0] / step)) * step
-            raise RecipeMismatch(
-                f"`shape`: {list(self.shape)}; three times one multiple of {step} above {step}, {near} say"
-            )
+        check_halvings(self.shape, self.halvings, self.dense)
         if not 0 <= self.dropout < 1:
             raise RecipeMismatch(f"`dropout`: {self.dropout:g}; from 0 to below 1, usually 0.5")
         weights = {name: getattr(self, name) for name in vars(self) if name.endswith("_weight")}
@@ -163,10 +153,7 @@ def _check_views(config: Config) -> None:
         raise RecipeMismatch("`connection_c`: it joins two views, and there is one; set it to false")
     if not (config.connection_a or config.connection_b):
         raise RecipeMismatch("`connection_b`: a decoder starts from connection A or B; set one to true")
-    if config.geometry not in PRESETS:
-        raise RecipeMismatch(f"`geometry`: no room {config.geometry!r}; there are: {', '.join(PRESETS)}")
-    if not KEV[0] <= config.energy <= KEV[-1]:
-        raise RecipeMismatch(f"`energy`: {config.energy:g} keV; from {KEV[0]:g} to {KEV[-1]:g}")
+    check_room(config.geometry, config.energy)
 
 
 class ConvBlock(nn.Module):
@@ -327,7 +314,7 @@ class Generator(nn.Module):
         heads = 1 if config.connection_c else len(config.views)
         self.heads = nn.ModuleList(Conv(3, config.decoder_width, 1, 7) for _ in range(heads))
         self.forgetting = config.checkpointing
-        _draw(self)
+        draw(self)
 
     def forward(self, pictures: Tensor, chance: Tensor | None = None) -> Tensor:
         """A volume in the frame of pictures, float32. `chance (B, views, seed)` on 0..1 says what is dropped."""
@@ -358,7 +345,7 @@ class Discriminator(nn.Module):
         widths = [config.discriminator_width * 2**level for level in range(4)]
         self.volume = PatchDiscriminator(3, len(config.views) + 1, widths, padding=2)
         self.shadow = PatchDiscriminator(2, 1, widths, padding=2) if config.projections_judged else None
-        _draw(self)
+        draw(self)
 
     def forward(self, pictures: Tensor, volume: Tensor) -> list[Tensor]:
         """Scores of volumes `(B, 1, n, n, n)` in the frame of pictures `(B, views, n, n)`; both on 0..1.
@@ -498,12 +485,3 @@ def _sum(losses: Iterable[Tensor]) -> Tensor:
 def _published(unit: Tensor) -> Tensor:
     """-1..1 on 0..1."""
     return (unit + 1) / 2
-
-
-def _draw(network: nn.Module) -> None:
-    """Weights as published: N(0, 0.02), biases 0."""
-    for name, parameter in network.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        else:
-            nn.init.normal_(parameter, 0.0, DEVIATION)

@@ -18,14 +18,14 @@ from torch.nn import functional as F
 from tomogen.batch import Batch
 from tomogen.cases.feed import Feed
 from tomogen.cases.folder import CaseFolder
-from tomogen.cases.xrays import Field, XRays
+from tomogen.cases.xrays import Field, XRays, check_room
 from tomogen.errors import DataInvalid, Reason, RecipeMismatch
+from tomogen.layers.birth import draw
 from tomogen.layers.conv import UpConv, channels_last
-from tomogen.layers.dense import DenseEncoder, NormReLU
+from tomogen.layers.dense import DenseEncoder, NormReLU, check_halvings
 from tomogen.layers.lift import FRONTAL, LATERAL, aligned, from_view, upright
 from tomogen.losses.projection import parallel_loss
-from tomogen.radiography.attenuation import ENERGY, KEV
-from tomogen.radiography.geometry import PRESETS
+from tomogen.radiography.attenuation import ENERGY
 from tomogen.synthesizer import Synthesizer, Turn
 
 if TYPE_CHECKING:
@@ -73,23 +73,13 @@ class Config:
         for name in ("halvings", "width", "growth", "bottleneck", "decoder_width"):
             if getattr(self, name) < 1:
                 raise RecipeMismatch(f"`{name}`: {getattr(self, name)}; at least 1")
-        if len(self.dense) < self.halvings or min(self.dense) < 1:
-            raise RecipeMismatch(f"`dense`: {list(self.dense)}; {self.halvings} numbers of at least 1, one a halving")
-        step = 2**self.halvings
-        if len(set(self.shape)) > 1 or self.shape[0] % step or self.shape[0] < 2 * step:
-            near = max(2, round(self.shape[0] / step)) * step
-            raise RecipeMismatch(
-                f"`shape`: {list(self.shape)}; three times one multiple of {step} above {step}, {near} say"
-            )
+        check_halvings(self.shape, self.halvings, self.dense)
         for name in ("voxel_weight", "projection_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise RecipeMismatch(f"`{name}`: {getattr(self, name):g}; 0 or more")
         if not (self.voxel_weight or self.projection_weight):
             raise RecipeMismatch("`voxel_weight`: no loss says what the volume is; usually 10")
-        if self.geometry not in PRESETS:
-            raise RecipeMismatch(f"`geometry`: no room {self.geometry!r}; there are: {', '.join(PRESETS)}")
-        if not KEV[0] <= self.energy <= KEV[-1]:
-            raise RecipeMismatch(f"`energy`: {self.energy:g} keV; from {KEV[0]:g} to {KEV[-1]:g}")
+        check_room(self.geometry, self.energy)
 
 
 class Generator(nn.Module):
@@ -110,11 +100,7 @@ class Generator(nn.Module):
         )
         self.slices = nn.Conv2d(widths[0], config.shape[0], 1)
         self.act = NormReLU()
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.normal_(parameter, 0.0, 0.02)
+        draw(self)
 
     def forward(self, picture: Tensor) -> Tensor:
         """The volume, its depth first, float32."""
