@@ -10,7 +10,6 @@ taken. Each command that is run is printed; `styles.json` holds them with seed, 
 
 import argparse
 import json
-import re
 import shlex
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from typed import DOCS, filled
 
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.unpaired import Unpaired
@@ -30,13 +30,12 @@ from tomogen.models.cyclegan import Model, Style
 from tomogen.recipe import Recipe
 from tomogen.run import Run, sha256
 
-DOCS = Path(__file__).parent
 RECIPE = "cyclegan_light"
 PLAN = "plan.json"
 """In the folder that is worked in: how many steps there are to be. Written once, so that a restart keeps them."""
 TIMED = 12
 """Steps that are timed for `--minutes`, without the first third, in which pictures are read and memory is found."""
-MARK = "<!-- measured: made by docs/styles.py -->"
+START = "<!-- measured: made by docs/styles.py -->"
 EACH = 3
 """Pictures of each kind that are shown."""
 HEAD, GAP = 18, 6
@@ -156,9 +155,7 @@ def collect(out: Path) -> None:
         **{name: opened.environment[name] for name in ("versions", "processor", "threads")},
     }
     (DOCS / "styles.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    page = DOCS / "styles.md"
-    text = re.sub(f"{MARK}.*?{MARK}", lambda _: f"{MARK}\n{told(facts)}\n{MARK}", page.read_text(), flags=re.DOTALL)
-    page.write_text(text, encoding="utf-8")
+    filled("styles.md", START, told(facts))
 
 
 def told(facts: dict[str, Any]) -> str:

@@ -20,7 +20,10 @@ def typed(command: str) -> None:
 
 
 def filled(page: str, start: str, text: str) -> None:
-    """Put `text` between the marker `start` and the next end marker of a page."""
+    """Put `text` between the marker `start` and the next end marker of a page; ValueError where it lacks one."""
     path = DOCS / page
-    head, _, rest = path.read_text(encoding="utf-8").partition(start)
-    path.write_text(f"{head}{start}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    head, begun, rest = path.read_text(encoding="utf-8").partition(start)
+    _, ended, tail = rest.partition(END)
+    if not (begun and ended):
+        raise ValueError(f"{path} has no place from {start} to {END}")
+    path.write_text(f"{head}{start}\n{text}\n{END}{tail}", encoding="utf-8")

@@ -121,7 +121,7 @@ def test_the_mirrored_margin_is_numpys_and_the_same_for_any_number_of_channels(c
         layer = ReflectedConv(channels, 4, kernel)
         assert layer(image).shape == (2, 4, 8, 9)
         flat = layer(torch.ones(1, channels, 8, 9))
-        torch.testing.assert_close(flat, flat[..., :1, :1].expand_as(flat)), "no zeros come in at the edges"
+        torch.testing.assert_close(flat, flat[..., :1, :1].expand_as(flat))  # no zeros come in at the edges
 
 
 def test_the_figure_of_the_paper_written_plainly_gives_the_same() -> None:

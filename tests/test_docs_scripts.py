@@ -32,3 +32,15 @@ def test_two_radiographs_one_and_none_are_compared_on_the_same_patients(
     assert (tmp_path / "out" / "two-radiographs.png").stat().st_size > 1000
     assert "two radiographs |" in script.page_of(figures)
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_page_is_filled_at_its_place_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = importlib.import_module("typed")
+    monkeypatch.setattr(typed, "DOCS", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- here -->\nold\n<!-- end -->\nafter\n")
+    typed.filled("page.md", "<!-- here -->", "new")
+    assert page.read_text() == "before\n<!-- here -->\nnew\n<!-- end -->\nafter\n"
+    with pytest.raises(ValueError, match="has no place from <!-- there -->"):
+        typed.filled("page.md", "<!-- there -->", "new")
+    assert "after" in page.read_text()
