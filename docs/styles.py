@@ -178,7 +178,7 @@ def told(facts: dict[str, Any]) -> str:
     return "\n".join(
         [
             "```console", *(f"$ {command}" for command in facts["commands"]), "```", "",
-            f"{facts['steps']} steps in {minutes} minutes on {facts['threads']} threads. Held out are "
+            f"{facts['steps']} steps in {minutes} minutes, threads {facts['threads']}. Held out are "
             f"{scans['val'] + scans['test']} scans, {real} of them of a real patient, and the radiographs of other "
             "patients than those trained on.", "",
             "| held out | pictures | grey distance to that look before | after | detail before | after "
