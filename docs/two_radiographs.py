@@ -34,23 +34,28 @@ class Size(NamedTuple):
     """How much is done."""
 
     phantoms: int
+    side: int
+    """Voxels along each axis."""
+    spacing: float
+    """mm."""
     split: str
     flags: str
 
 
-WHOLE = Size(240, "0.86 0.02 0.12", "")
+WHOLE = Size(240, 64, 5.5, "0.86 0.02 0.12", "")
 TINY = Size(
-    6, "0.5 0 0.5",
-    " --steps 2 --set training.batch=1 --set model.width=4 --set model.growth=4 --set model.bottleneck=4"
-    " --set model.decoder_width=4 --set model.discriminator_width=4",
+    6, 32, 11, "0.5 0 0.5",
+    " --steps 2 --set model.shape=[32,32,32] --set training.batch=1 --set model.width=4 --set model.growth=4"
+    " --set model.bottleneck=4 --set model.decoder_width=4 --set model.discriminator_width=4",
 )  # fmt: skip
 
 
 def commands(out: str, size: Size) -> list[str]:
     """What is typed."""
+    cube = f"--shape {size.side} {size.side} {size.side}"
     made = [
-        f"tomogen phantom {out}/scans --n {size.phantoms} --shape 64 64 64 --seed 11 --format nii",
-        f"tomogen prepare {out}/scans {out}/cases --shape 64 64 64 --spacing 5.5 --split {size.split}",
+        f"tomogen phantom {out}/scans --n {size.phantoms} {cube} --seed 11 --format nii",
+        f"tomogen prepare {out}/scans {out}/cases {cube} --spacing {size.spacing:g} --split {size.split}",
     ]
     for name, recipe in MODELS.items():
         made += [

@@ -16,8 +16,9 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_radiographs_one_and_none_are_compared_on_the_same_patients(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TOMOGEN_PREPARE_WORKERS", "1")  # to start processes takes longer than the work
     script = importlib.import_module("two_radiographs")
     script.main([str(tmp_path / "out"), "--tiny"])
     told = json.loads((tmp_path / "out" / "two-radiographs.json").read_text())
