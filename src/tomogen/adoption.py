@@ -53,8 +53,9 @@ def adopt(
 ) -> Run:
     """A run folder at `out` with the weights of X2CT-GAN's released code, biplanar or single view, of any size.
 
-    `weights` is the generator's `.pth`; without the discriminator's the run has none, and cannot be trained on as a
-    GAN. Nothing is changed but names: biases that have no effect and running means are left behind.
+    `weights` is the generator's `.pth`; the discriminator's, where it is given, is kept beside it. The run generates;
+    it holds no checkpoint, so `train --resume` does not go on from it. Nothing is changed but names: biases that have
+    no effect and running means are left behind.
 
     Raises:
         InputMissing: a file is not there.
