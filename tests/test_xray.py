@@ -309,7 +309,7 @@ def test_dciodvfy_finds_no_error(scan: Path, tmp_path: Path) -> None:
     shoot(scan, tmp_path / "s", format="dicom", bits=16)
     for path in (tmp_path / "s").glob("*.dcm"):
         done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True)
-        errors = [line for line in done.stderr.splitlines() if line.startswith("Error") and "0008,001c" not in line]
+        errors = [line for line in done.stderr.splitlines() if line.startswith("Error") and "0x0008,0x001c" not in line]
         assert errors == []
 
 
