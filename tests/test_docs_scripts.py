@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,17 @@ def test_a_page_is_filled_at_its_place_and_nowhere_else(tmp_path: Path, monkeypa
     with pytest.raises(ValueError, match="has no place from <!-- there -->"):
         typed.filled("page.md", "<!-- there -->", "new")
     assert "after" in page.read_text()
+
+
+def test_every_page_that_a_script_fills_has_its_place() -> None:
+    ready = 0
+    for script in DOCS.glob("*.py"):
+        text = script.read_text(encoding="utf-8")
+        start = re.search(r'^START = "(.*)"$', text, re.MULTILINE)
+        for page in re.findall(r'filled\(\s*"([\w-]+\.md)"', text):
+            assert start, script
+            _, begun, rest = (DOCS / page).read_text(encoding="utf-8").partition(start[1])
+            assert begun, f"{page} has no {start[1]}"
+            assert rest.partition("<!--")[2].startswith(" end -->"), f"the next mark of {page} is no end"
+            ready += 1
+    assert ready >= 3
