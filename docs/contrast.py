@@ -6,14 +6,13 @@
 Writes `contrast.json`, the table of `translate.md` and `images/contrast.png` beside this file.
 """
 
-import argparse
 import json
 import shutil
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from typed import DOCS, filled, typed
+from typed import DOCS, asked, filled, typed
 
 from tomogen.evaluation.scores import Scores
 from tomogen.evaluation.subjects import INPUT, MADE
@@ -95,10 +94,7 @@ def picture(out: Path, path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Everything, from nothing to the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--tiny", action="store_true")
-    given = parser.parse_args(arguments)
+    given = asked(str(__doc__), arguments)
     out, size = given.out, TINY if given.tiny else WHOLE
     began = time.monotonic()
     for command in learnt(str(out), size):
@@ -111,11 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
         "commands": [*learnt("OUT", size), "tomogen translate OUT/run OUT/input/NAME OUT/made/NAME", judged("OUT")],
         "seed": 0, "seconds": round(time.monotonic() - began),
         "versions": json.loads((out / "run" / "environment.json").read_text())["versions"],
-        "figures": {
-            who: {metric: {"value": score.value, "interval": score.interval} for metric in METRICS
-                  for score in [scores.get(who, metric)]}
-            for who in WORDS
-        },
+        "figures": {who: {metric: scores.get(who, metric).record() for metric in METRICS} for who in WORDS},
     }  # fmt: skip
     home = out if given.tiny else DOCS
     (home / "contrast.json").write_text(json.dumps(record, indent=1) + "\n")

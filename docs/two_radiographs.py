@@ -6,13 +6,12 @@
 Writes `two-radiographs.json`, the table of `reconstruct.md` and `images/two-radiographs.png` beside this file.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from typed import DOCS, filled, typed
+from typed import DOCS, asked, filled, typed
 
 from tomogen.cases.folder import CaseFolder
 from tomogen.evaluation import interval
@@ -128,10 +127,7 @@ def picture(out: Path, path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Everything, from nothing to the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--tiny", action="store_true")
-    given = parser.parse_args(arguments)
+    given = asked(str(__doc__), arguments)
     out, size = given.out, TINY if given.tiny else WHOLE
     began = time.monotonic()
     for command in commands(str(out), size):

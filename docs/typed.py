@@ -1,5 +1,6 @@
 """What the scripts of the docs share: commands typed as in a shell, and a page filled with what came of them."""
 
+import argparse
 import shlex
 from pathlib import Path
 
@@ -7,6 +8,14 @@ from tomogen.cli.__main__ import main as tomogen
 
 DOCS = Path(__file__).parent
 END = "<!-- end -->"
+
+
+def asked(about: str, arguments: list[str] | None) -> argparse.Namespace:
+    """What a script is told: `out`, the folder to work in, and whether it is to go its whole way `tiny`."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--tiny", action="store_true")
+    return parser.parse_args(arguments)
 
 
 def typed(command: str) -> None:
