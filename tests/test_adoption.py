@@ -5,6 +5,7 @@
 
 import functools
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tomogen.adoption import LARGEST, adopt, discriminator_names, fill, generator_names, read
 from tomogen.batch import Batch
@@ -333,7 +334,7 @@ class Trap:
     """What must never run."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (Path("trapped"),)
+        return os.system, ("echo > trapped",)
 
 
 def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(
@@ -341,14 +342,29 @@ def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"base_link.0.weight": Trap()}, tmp_path / "g.pth")
-    with pytest.raises(RecipeMismatch, match="no weights that torch saved"):
+    with pytest.raises(
+        RecipeMismatch, match=r"it holds a program \((posix|nt)\.system\), which is never run"
+    ) as caught:
         adopt(tmp_path / "g.pth", tmp_path / "run")
+    assert "weights_only" not in str(caught.value)
     assert not (tmp_path / "trapped").exists()
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "cut", "list", "numbers", "huge"])
-def test_files_that_hold_no_weights_are_refused(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("empty", "no bytes"),
+        ("text", "no weights that torch saved"),
+        ("cut", "cut off"),
+        ("tail", "cut off"),
+        ("old", "cut off"),
+        ("list", "something else than tensors by name"),
+        ("numbers", "something else than tensors by name"),
+        ("huge", "bytes; weights of X2CT-GAN have at most"),
+    ],
+)
+def test_files_that_hold_no_weights_are_refused_in_our_words(tmp_path: Path, damage: str, told: str) -> None:
     path = tmp_path / "g.pth"
     torch.save({"base_link.0.weight": torch.zeros(2048, 704)}, path)
     if damage == "empty":
@@ -357,6 +373,11 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path, damage: str) -> 
         path.write_text("no weights\n")
     elif damage == "cut":
         path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "tail":
+        path.write_bytes(path.read_bytes()[:-30])
+    elif damage == "old":
+        torch.save({"base_link.0.weight": torch.zeros(2048)}, path, _use_new_zipfile_serialization=False)
+        path.write_bytes(path.read_bytes()[:-30])
     elif damage == "list":
         torch.save([torch.zeros(3)], path)
     elif damage == "numbers":
@@ -364,9 +385,48 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path, damage: str) -> 
     else:
         with path.open("r+b") as file:
             file.truncate(LARGEST + 1)
-    with pytest.raises(RecipeMismatch):
+    with pytest.raises(RecipeMismatch, match=told) as caught:
         adopt(path, tmp_path / "run")
+    assert "weights_only" not in str(caught.value)
+    assert caught.value.fix
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_not_finite_are_refused_when_adopted_and_when_loaded(
+    weights: tuple[Path, Path], tmp_path: Path
+) -> None:
+    found = torch.load(weights[0], weights_only=True)
+    name = "linker_layer2.0.conv_block.0.weight"
+    found[name] = found[name].clone().index_fill_(0, torch.tensor([1]), float("nan"))
+    torch.save(found, tmp_path / "g.pth")
+    with pytest.raises(RecipeMismatch, match=rf"NaN or infinity in {name}"):
+        adopt(tmp_path / "g.pth", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+    run = adopt(weights[0], tmp_path / "run")
+    kept = load_file(run.weights)
+    broken = max(kept)
+    kept[broken].view(-1)[0] = float("-inf")
+    save_file(kept, run.weights)
+    with pytest.raises(RecipeMismatch, match=f"NaN or infinity in 1 of {len(kept)} weights, the first {broken}"):
+        load(run.path, "cpu")
+
+
+def test_the_files_of_an_adopted_run_are_for_the_same_readers(weights: tuple[Path, Path], tmp_path: Path) -> None:
+    run = adopt(weights[0], tmp_path / "run")
+    assert {path.stat().st_mode & 0o777 for path in run.path.iterdir() if path.is_file()} == {
+        (run.path / "recipe.toml").stat().st_mode & 0o777
+    }
+
+
+def test_an_occupied_output_is_refused_before_weights_are_read_with_what_adopt_can_do(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "note.txt").write_text("years of work")
+    (tmp_path / "g.pth").write_text("no weights")
+    with pytest.raises(UsageFault) as caught:
+        adopt(tmp_path / "g.pth", tmp_path / "run")
+    assert "--resume" not in str(caught.value)
+    assert "--overwrite" in (caught.value.fix or "")
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

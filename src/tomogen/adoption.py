@@ -8,6 +8,7 @@ import json
 import pickle
 import platform
 import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,15 +18,16 @@ from torch import Tensor, nn
 
 from tomogen._version import __version__
 from tomogen.cases.preparation import ORIENTATION
-from tomogen.errors import InputMissing, RecipeMismatch
+from tomogen.errors import InputMissing, RecipeMismatch, UsageFault
 from tomogen.formats import near
 from tomogen.recipe import Recipe
-from tomogen.run import Run, sha256
-from tomogen.storage import whole
+from tomogen.run import Run, occupied, sha256
+from tomogen.storage import opened, whole
 
 LARGEST = 1 << 30
 """Bytes of a file of weights; the published ones have a quarter of it."""
 RELEASED = "give the .pth of the released code, such as 90_net_G.pth"
+CUT = "cut off: the file ends before its weights do"
 EXTENT = 320.0
 """mm along each side of the published volumes, whatever their voxels."""
 
@@ -60,9 +62,11 @@ def adopt(
     Raises:
         InputMissing: a file is not there.
         RecipeMismatch: a file is larger than 1 GiB, no file of tensors, or has not the entries of that network:
-            each one that is missing, unknown or of another shape is named.
+            each one that is missing, unknown, of another shape or not finite is named.
         UsageFault: `out` holds something and `overwrite` is not given.
     """
+    if occupied(Path(out)) and not overwrite:
+        raise UsageFault("the output folder is not empty", at=out, fix="--overwrite, or another folder")
     entries = read(Path(weights))
     recipe = _recipe(entries, Path(weights), judged=discriminator is not None)
     synthesizer = recipe.build()
@@ -91,6 +95,7 @@ def adopt(
     run.write("environment.json", json.dumps({"schema": 1, "versions": versions, "adopted": digests}, indent=1) + "\n")
     with whole(run.path / "weights.safetensors") as partial:
         save_file({name: tensor.contiguous() for name, tensor in synthesizer.state_dict().items()}, partial)
+        partial.chmod((run.path / "data.json").stat().st_mode & 0o777)  # safetensors writes for the owner alone
     return run
 
 
@@ -98,8 +103,8 @@ def read(path: Path) -> dict[str, Tensor]:
     """The tensors in a file that torch saved, by name.
 
     Raises:
-        InputMissing: it is not there.
-        RecipeMismatch: it is too large, damaged, or holds something else.
+        InputMissing: it is not there, or cannot be read.
+        RecipeMismatch: too large, damaged, not finite, or no tensors; a program in it is named, and never run.
     """
     if not path.is_file():
         raise InputMissing(f"no such file of weights{near(path)}", at=path)
@@ -107,6 +112,12 @@ def read(path: Path) -> dict[str, Tensor]:
         raise RecipeMismatch(
             f"{path.stat().st_size:,} bytes; weights of X2CT-GAN have at most {LARGEST:,}", at=path, fix=RELEASED
         )
+    with opened(path) as file:
+        start = file.read(2)
+    if not start:
+        raise RecipeMismatch("no bytes", at=path, fix=RELEASED)
+    if start == b"PK" and not zipfile.is_zipfile(path):
+        raise RecipeMismatch(CUT, at=path, fix="download or copy it again")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (
@@ -119,16 +130,28 @@ def read(path: Path) -> dict[str, Tensor]:
         AttributeError,
         OSError,
     ) as error:
-        raise RecipeMismatch(
-            f"no weights that torch saved: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            at=path,
-            fix=RELEASED,
-        ) from None
+        raise _unread(error, path) from None
     if not isinstance(found, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in found.items()
     ):
         raise RecipeMismatch("it holds something else than tensors by name", at=path, fix=RELEASED)
+    broken = [name for name, tensor in found.items() if not tensor.isfinite().all()]
+    if broken:
+        raise RecipeMismatch(
+            f"NaN or infinity in {_few(broken)}", at=path, fix="copy it anew, or take the weights of another epoch"
+        )
     return {name.removeprefix("module."): tensor for name, tensor in found.items()}
+
+
+def _unread(error: Exception, path: Path) -> RecipeMismatch:
+    """Why torch does not read a file, in our words: its own advise to open what could run as a program."""
+    if program := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return RecipeMismatch(
+            f"it holds a program ({program[1]}), which is never run", at=path, fix=f"{RELEASED}: tensors alone"
+        )
+    if isinstance(error, EOFError) or "EOF" in str(error):
+        return RecipeMismatch(CUT, at=path, fix="download or copy it again")
+    return RecipeMismatch("no weights that torch saved", at=path, fix=RELEASED)
 
 
 def generator_names(halvings: int, views: int) -> "Names":

@@ -31,7 +31,7 @@ def load(run: str | Path, device: str = "auto") -> Loaded:
 
     Raises:
         InputMissing: there is no run, or it has no weights yet.
-        RecipeMismatch: the weights are damaged, a pickle, or another model's.
+        RecipeMismatch: the weights are damaged, not finite, a pickle, or another model's.
         DependencyMissing: the device is not there.
     """
     refuse_pickle(Path(run), fix=RUNS)
@@ -46,6 +46,13 @@ def load(run: str | Path, device: str = "auto") -> Loaded:
         raise RecipeMismatch(
             f"the weights are damaged: {error}", at=path, fix="tomogen train --resume writes them anew"
         ) from error
+    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if broken:
+        raise RecipeMismatch(
+            f"NaN or infinity in {len(broken)} of {len(weights)} weights, the first {min(broken)}",
+            at=path,
+            fix="train again, or copy the run anew if it was whole elsewhere",
+        )
     for name in synthesizer.private:
         weights |= {f"{name}.{key}": tensor for key, tensor in synthesizer.get_submodule(name).state_dict().items()}
     try:
