@@ -16,6 +16,7 @@ from tomogen import formats
 from tomogen.cli.__main__ import main
 from tomogen.errors import DataInvalid, UsageFault
 from tomogen.evaluation.floors import MeanScan
+from tomogen.evaluation.gather import gather
 from tomogen.evaluation.requirement import Requirement
 from tomogen.evaluation.scores import Scores
 from tomogen.volume import Volume, affine_of
@@ -285,6 +286,33 @@ def test_voxels_that_a_made_scan_does_not_reach_are_not_scored(folders: Path, tm
     assert found.scores.get("made", "bias/structure").value == pytest.approx(10, abs=1e-9)
     assert sum("it reaches 88 % of the truth's voxels" in note for note in found.scores.notes) == 3
     found.scores.table()
+
+
+def test_a_scan_that_hardly_reaches_the_truth_is_told_first_and_loud(folders: Path, tmp_path: Path) -> None:
+    said = {}
+    for mm in (4, 24):
+        affine = chest(0).affine.copy()
+        affine[0, 3] += mm  # of 48 mm
+        made = write({"p0": Volume(chest(0).hu, affine)}, tmp_path / str(mm))
+        found = tomogen.evaluate.pairs(folders / "truth" / "p0.nii.gz", made, resample=True, conventions="standard")
+        said[mm] = [note for note in found.scores.notes if "resampled" in note]
+    assert len(said[24]) == len(said[4]) == 1
+    assert said[24][0].startswith(
+        "p0: WARNING: only 50 % of the truth's voxels are scored, the made scan reaches no more"
+    )
+    assert "centres lie 24 mm apart" in said[24][0]
+    assert "WARNING" not in said[4][0]
+    assert "it reaches 92 % of the truth's voxels" in said[4][0]
+
+
+def test_a_scan_may_be_named_as_seen_from_where_one_stands(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folders / "truth")
+    found = tomogen.evaluate.pairs("p0.nii.gz", "p0.nii.gz", conventions="standard")
+    assert found.scores.get("made", "mae").value == 0
+    assert [one.name for one in gather("p0.nii.gz")] == ["p0"]
+    assert [one.name for one in gather(".")] == [one.name for one in gather(folders / "truth")] == ["p0", "p1", "p2"]
 
 
 def test_the_page_tells_the_command_as_it_was_typed(

@@ -132,9 +132,9 @@ def _once(root: Path, findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _name(root: Path, finding: Finding) -> str:
-    """The relative path without the ending."""
-    place = finding.path if finding.path != root else Path(root.name)
-    relative = place.relative_to(root) if place.is_relative_to(root) else Path(place.name)
+    """The path as seen from `root`, without the ending; of `root` itself its name."""
+    inside = finding.path != root and finding.path.is_relative_to(root)
+    relative = finding.path.relative_to(root) if inside else Path(finding.path.resolve().name)
     return str(relative.with_name(formats.stem(relative))) if finding.path.is_file() else str(relative)
 
 

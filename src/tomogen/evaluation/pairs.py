@@ -27,6 +27,8 @@ from tomogen.formats import DEFAULT, ReadOptions
 from tomogen.progress import Progress, silent
 from tomogen.volume import Volume
 
+ENOUGH = 0.8
+"""Share of the truth's voxels below which the little that is scored is told first."""
 BIN = 32
 """HU of a bin of the histograms."""
 EDGES = np.arange(histogram.LOW, histogram.HIGH + BIN, BIN, dtype=np.float64)
@@ -175,12 +177,12 @@ def _read(one: Source, made: Source, start: Source | None, *, resampled: bool) -
     for what, source in (("made scan", made), ("input", start)):
         if source is None:
             continue
-        found = on_grid(truth, source.read(), resampled=resampled, at=source.at)
+        scan = source.read()
+        found = on_grid(truth, scan, resampled=resampled, at=source.at)
         placed[what], box = found.scan, shared(box, found.covered)
         if found.moved:
-            share = _share(found.covered, truth)
-            left = "" if share == 1 else f"; it reaches {_percent(share)} of the truth's voxels, only these are scored"
-            notes.append(f"{one.name}: the {what} was {found.moved}{left}")
+            apart = float(np.linalg.norm(scan.centre - truth.centre))
+            notes.append(f"{one.name}: {_moved(what, found.moved, _share(found.covered, truth), apart)}")
     if 0 in size(box):
         raise DataInvalid(
             "no voxel is in truth, made scan and input alike", reason=Reason.UNPAIRED, at=one.at,
@@ -188,6 +190,17 @@ def _read(one: Source, made: Source, start: Source | None, *, resampled: bool) -
         )  # fmt: skip
     cut = {what: cropped(scan, box) for what, scan in placed.items()}
     return _Case(truth, box, Shown(one.name, cropped(truth, box), cut["made scan"], cut.get("input")), notes)
+
+
+def _moved(what: str, moved: str, share: float, apart: float) -> str:
+    """How a scan came onto the truth's grid, and its share of that; a small one comes first, with mm of the centres."""
+    if share < ENOUGH:
+        return (
+            f"WARNING: only {_percent(share)} of the truth's voxels are scored, the {what} reaches no more; centres "
+            f"lie {apart:.0f} mm apart: do both show the same place, or are they to be registered? It was {moved}"
+        )
+    left = "" if share == 1 else f"; it reaches {_percent(share)} of the truth's voxels, only these are scored"
+    return f"the {what} was {moved}{left}"
 
 
 def _share(box: Box, scan: Volume) -> float:
