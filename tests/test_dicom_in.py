@@ -472,6 +472,25 @@ def test_a_folder_without_files_is_missing_input_and_one_of_text_no_dicom(tmp_pa
     assert reason_of(tmp_path) == Reason.NOT_DICOM
 
 
+def test_a_folder_of_another_format_names_the_file_in_it(tmp_path: Path) -> None:
+    formats.write(formats.Volume(chest(), formats.affine_of((2, 1, 1))), tmp_path / "ct.nii.gz")
+    with pytest.raises(DataInvalid, match="no DICOM among 1 files") as caught:
+        formats.read(tmp_path)
+    assert caught.value.fix == f"name the file: {tmp_path / 'ct.nii.gz'}"
+
+
+@pytest.mark.parametrize("modality", ["CR", "DX"])
+def test_a_radiograph_where_a_ct_belongs_is_told_as_one(tmp_path: Path, modality: str) -> None:
+    datasets = slices(chest())
+    for d in datasets:
+        d.Modality = modality
+    with pytest.raises(DataInvalid, match=rf"a radiograph \({modality}\) where a CT belongs") as caught:
+        formats.read(save(tmp_path, datasets))
+    assert caught.value.reason == Reason.MODALITY
+    assert "tomogen reconstruct" in (caught.value.fix or "")
+    assert "--modality" not in str(caught.value)
+
+
 # ---- enhanced files
 
 

@@ -263,6 +263,9 @@ def ending_of(path: Path) -> str:
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
 
+_ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
+
+
 def format_of(path: Path) -> ModuleType:
     """The format module for a path: by suffix; then folders are pictures or DICOM, and files are asked as DICOM.
 
@@ -283,8 +286,17 @@ def format_of(path: Path) -> ModuleType:
         f"no format reads {path.suffix or 'a name without a suffix'}; formats: {', '.join(sorted(outputs()))}",
         reason=Reason.NOT_CT_FILE,
         at=path,
-        fix="unpack it, then give the folder" if name.endswith(_ARCHIVES) else None,
+        fix=_instead(name),
     )
+
+
+def _instead(name: str) -> str | None:
+    """What to do with a file, by its name in small letters, that no format reads."""
+    if name.endswith(_ARCHIVES):
+        return "unpack it, then give the folder"
+    if name.endswith(_ARRAYS):
+        return "an array has no place: tomogen.write(tomogen.Volume(hu, affine), 'ct.nii.gz') gives it one"
+    return None
 
 
 def endings(words: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomogen.errors import DataInvalid, InputMissing, Reason
-from tomogen.formats import DEFAULT, Provenance, ReadOptions
+from tomogen.formats import DEFAULT, Provenance, ReadOptions, suffixes
 from tomogen.volume import Volume
 
 if TYPE_CHECKING:
@@ -55,9 +55,21 @@ def files_in(path: Path) -> list[Path]:
     if path.is_dir():
         dicom = [file for file in files if file.name.lower().endswith(SUFFIXES) or recognises(file)]
         if not dicom:
-            raise DataInvalid(f"no DICOM among {len(files)} files", reason=Reason.NOT_DICOM, at=path)
+            raise DataInvalid(
+                f"no DICOM among {len(files)} files", reason=Reason.NOT_DICOM, at=path, fix=_other(files, path)
+            )
         files = dicom
     return files
+
+
+def _other(files: Sequence[Path], folder: Path) -> str | None:
+    """What to give in place of a folder without DICOM: a scan of another format that lies in it."""
+    endings = tuple(set(suffixes()) - {".png", ".jpg", ".jpeg", ".gif"})  # a picture alone is no scan
+    scans = [file for file in files if file.name.lower().endswith(endings)]
+    if not scans:
+        return f"tomogen doctor {folder}"
+    more = f", one of {len(scans)} scans there" if len(scans) > 1 else ""
+    return f"name the file: {scans[0]}{more}"
 
 
 def read_files(files: Sequence[Path], options: ReadOptions = DEFAULT) -> Volume:

@@ -34,6 +34,7 @@ _NOT_HU = frozenset(
     )
 )  # fmt: skip
 """Words of Image Type for pixels that are no plain CT."""
+_RADIOGRAPHS = ("CR", "DX", "RG")
 _COLOURS = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _BELIEVED = 64 * 2**20
 """Bytes of pixels for which any compression is believed; beyond, at most `_RATIO` to one."""
@@ -260,6 +261,9 @@ def _kind(header: Header, options: ReadOptions) -> DataInvalid | None:
     if header.sop_class in _DERIVED or header.pixels != "pixels":
         what = _DERIVED.get(header.sop_class, "pixels in floating point: a map")
         return DataInvalid(f"{what}, not a scan", reason=Reason.DERIVED, at=at)
+    if header.modality in _RADIOGRAPHS and options.modality == "CT":
+        what = f"a radiograph ({header.modality}) where a CT belongs"
+        return DataInvalid(what, reason=Reason.MODALITY, at=at, fix="tomogen reconstruct takes radiographs")
     if header.modality and options.modality != "any" and header.modality != options.modality:
         return DataInvalid(
             f"modality {header.modality}, {options.modality} expected",
