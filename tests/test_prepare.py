@@ -204,6 +204,15 @@ def alive(session: int) -> list[int]:
     return found
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, though a shell may have begun these tests in the background, deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_after_the_scan_in_hand_and_the_same_call_goes_on(
     source: Path, whole: Path, tmp_path: Path, number: signal.Signals, code: int
@@ -216,7 +225,7 @@ def test_a_signal_stops_after_the_scan_in_hand_and_the_same_call_goes_on(
 
         def result(self) -> None:
             os.kill(os.getpid(), number)
-            time.sleep(1)
+            time.sleep(60)  # cut short by the signal
 
     keys = sorted(room.journal.key_of(finding) for finding in room.scan(source))
     executor = Stopping()
@@ -455,6 +464,7 @@ def test_the_command_in_json_is_one_object(source: Path, tmp_path: Path, capsys:
         (lambda path: path.mkdir(), 3, "no CT found in"),
         (lambda path: (path.mkdir(), (path / "a.txt").touch(), (path / "b.txt").touch()), 4, "no CT found in"),
         (lambda path: path.write_text("text"), 4, "no format reads"),
+        (lambda path: path.mkdir() or np.save(path / "ct.npy", np.zeros(3)), 4, "no format reads .npy"),
     ],
 )
 def test_sources_without_ct_are_refused(
@@ -604,4 +614,10 @@ def test_radiographs_lie_beside_the_cases_and_the_same_command_goes_on(tmp_path:
     assert len(RadiographFolder.open(tmp_path / "cases").entries) == 3, "what is there stays"
     with pytest.raises(InputMissing, match="no such folder of radiographs"):
         prepare(tmp_path / "scans", tmp_path / "other", radiographs=tmp_path / "film", **options)
-    assert not (tmp_path / "other").exists()
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputMissing, match="no radiographs found"):
+        prepare(tmp_path / "scans", tmp_path / "other", radiographs=tmp_path / "none", **options)
+    (tmp_path / "none" / "note.dcm").write_text("no radiograph")
+    with pytest.raises(DataInvalid, match="no radiograph is usable"):
+        prepare(tmp_path / "scans", tmp_path / "other", radiographs=tmp_path / "none", **options)
+    assert not (tmp_path / "other").exists(), "no scan is prepared first"

@@ -104,6 +104,15 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     assert_same(tmp_path / "run", whole)
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, though a shell may have begun these tests in the background, deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_a_second_signal_stops_at_once(tmp_path: Path, whole: Path) -> None:
     def stop(done: int, total: int | None, what: str) -> None:
         if done == 3:

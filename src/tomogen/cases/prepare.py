@@ -24,12 +24,12 @@ from tomogen.cases.journal import FAILED, Record
 from tomogen.cases.pairs.layout import pair_up
 from tomogen.cases.pairs.pair import Pair
 from tomogen.cases.preparation import Fit, Preparation
-from tomogen.cases.radiographs import prepare_radiographs
+from tomogen.cases.radiographs import prepare_radiographs, refuse_none
 from tomogen.cases.scan import Finding, scan
 from tomogen.cases.split import Named, check_fractions, group, owner, pseudonyms, read_patients, split_patients
 from tomogen.cases.work import Executor, Task, Terminated, local, quiet, stoppable, work
 from tomogen.errors import DataInvalid, InputMissing, Interrupted, OutOfSpace, Reason, TomogenError, UsageFault
-from tomogen.formats import DEFAULT, ReadOptions, near
+from tomogen.formats import DEFAULT, ReadOptions
 from tomogen.progress import Progress, silent
 
 
@@ -117,7 +117,7 @@ def prepare(
     shard ends last, or a call without `shard`, writes the catalog.
 
     Raises:
-        InputMissing: a source is not there, or holds no file.
+        InputMissing: a source is not there, or holds no file; of radiographs too.
         DataInvalid: nothing is usable, or one patient is in two splits.
         UsageFault: settings contradict each other, or `out` holds something else.
         OutOfSpace: the disk is too small.
@@ -133,11 +133,11 @@ def prepare(
     if register and pairs is None:
         raise UsageFault("--register moves the targets of pairs", fix="--register --pairs")
     index, count = _shard(shard, overwrite)
-    if radiographs is not None and not Path(radiographs).exists():
-        raise InputMissing(f"no such folder of radiographs{near(Path(radiographs))}", at=radiographs)
     for path in paths:
         if path.resolve().is_relative_to(out.resolve()):
             raise UsageFault("the scans lie in the output folder", at=path, fix="another output folder")
+    if radiographs is not None:
+        refuse_none(radiographs)  # now, not after hours
     named = [] if patients is None else read_patients(patients, paths)
 
     findings = _found(paths, out, options, progress)

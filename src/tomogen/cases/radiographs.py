@@ -216,6 +216,22 @@ def prepare_radiographs(
     return RadiographFolder(stored.path, stored.size, stored.entries, stored.splitting, tuple(refused))
 
 
+def refuse_none(source: str | Path) -> None:
+    """Pass a file or folder with at least one usable radiograph; reads no further than the first.
+
+    Raises:
+        InputMissing: it is not there, or holds no file that may be one.
+        DataInvalid: none is usable; its index is damaged.
+    """
+    path = Path(source)
+    refused: list[tuple[str, TomogenError]] = []
+    for name, one in films.each(path, _index(path)[0]):
+        if isinstance(one, Radiograph):
+            return
+        refused.append((name, one))
+    raise _nothing([path], refused)
+
+
 def _picture(radiograph: Radiograph, size: int, patient: str | None) -> _Picture:
     unit = seen(radiograph, size)
     grey = np.rint(unit * _WHITE).astype(np.uint16)
@@ -314,11 +330,16 @@ def _index(source: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 def _nothing(paths: Sequence[Path], refused: Sequence[tuple[str, TomogenError]]) -> TomogenError:
     if not refused:
-        return InputMissing("no radiographs found: no DICOM, PNG or JPEG", at=paths[0] if paths else None)
+        return InputMissing(
+            "no radiographs found: no DICOM, PNG or JPEG",
+            at=paths[0] if paths else None,
+            fix="give the folder that holds them",
+        )
     name, first = refused[0]
     more = f", and {len(refused) - 1} more were refused" if len(refused) > 1 else ""
     reason = first.reason if isinstance(first, DataInvalid) else Reason.NOT_CT_FILE
-    return DataInvalid(f"no radiograph is usable: {first.what}{more}", reason=reason, at=first.at or name)
+    what = f"no radiograph is usable: {first.what}{more}"
+    return DataInvalid(what, reason=reason, at=first.at or name, fix=first.fix)
 
 
 def _damaged(path: Path, what: str) -> DataInvalid:
