@@ -221,7 +221,8 @@ def test_defect_a_plot_that_fails_and_no_film(run: Run) -> None:
 
 
 def test_defect_mirrors_and_contrast_change_what_a_scan_says() -> None:
-    assert set(Data.__dataclass_fields__) == {"window", "shift"}
+    """No field of `[data]` flips a scan or changes its contrast: one window for all, a shift, a file of classes."""
+    assert set(Data.__dataclass_fields__) == {"window", "shift", "labels"}
     assert all(Recipe.load(name).data.shift == 0 for name in RECIPES)
 
 
