@@ -22,6 +22,7 @@ from tomogen import formats
 from tomogen.cases import films
 from tomogen.cases.radiographs import RadiographFolder, prepare_radiographs
 from tomogen.errors import DataInvalid, InputMissing, Reason, TomogenError, UsageFault
+from tomogen.formats.pictures.slices import comment
 from tomogen.phantoms import chest
 from tomogen.radiography import geometry as stand
 from tomogen.radiography.agreement import agree, height_profile, likely, swapped, symmetry
@@ -391,8 +392,56 @@ def test_what_xray_writes_is_known_again(shots: Path) -> None:
         assert filed.synthetic
         assert np.allclose(drawn.pixels, filed.pixels, atol=1e-6)
         assert filed.spacing == pytest.approx((pitch, pitch), rel=1e-3)
-        assert drawn.spacing is None
+        assert drawn.spacing == pytest.approx((pitch, pitch))
+        assert (drawn.magnification, filed.magnification) == (pytest.approx(1.2), pytest.approx(1.2))
     assert len({films.read(shots / f"{view}.dcm").patient for view in ("pa", "lateral")}) == 1
+
+
+def test_a_picture_of_another_size_than_it_says_has_no_scale_and_no_frame(shots: Path, tmp_path: Path) -> None:
+    with Image.open(shots / "pa.png") as image:
+        wide = np.pad(np.array(image), 16)
+        Image.fromarray(wide).save(tmp_path / "wide.png", **comment("PNG", image.info["tomogen"]))
+        said = image.info["tomogen"].split("; {")[0]
+        Image.fromarray(np.array(image)).save(tmp_path / "bare.png", **comment("PNG", said + "; {" + "[" * 9999))
+    own = films.read(shots / "pa.png")
+    for name in ("wide", "bare"):
+        found = films.read(tmp_path / f"{name}.png")
+        assert (found.synthetic, found.view, found.spacing, found.room) == (True, "pa", None, None)
+        assert np.allclose(seen(found, 64), normalised(uncollimated(own.pixels), 64), atol=0.02)
+    assert not np.allclose(seen(own, 64), seen(found, 64), atol=0.1), "the frame of one whose scale is known is kept"
+
+
+@pytest.mark.parametrize("ending", ["png", "dcm"])
+def test_bone_is_bright_and_a_line_integral_whatever_xray_was_asked_for(
+    shots: Path, tmp_path: Path, ending: str
+) -> None:
+    def read(out: str, **look: Any) -> NDArray[np.float32]:
+        more = {"views": "pa", "size": 96, "format": "png,dicom"} | look
+        tomogen.xray(shots.parent / "ct.nii.gz", tmp_path / out, **more)
+        return films.read(tmp_path / out / f"pa.{ending}").pixels
+
+    plain = read("plain")
+    assert np.abs(read("inverted", invert=True) - plain).max() < 0.005
+    assert np.abs(normalised(read("film", form="intensity", bits=16), 96) - normalised(plain, 96)).max() < 0.03
+    assert (
+        np.abs(read("both", form="intensity", bits=16, invert=True) - read("film2", form="intensity", bits=16)).max()
+        < 0.01
+    )
+    with pytest.raises(DataInvalid, match="intensities in 8 bits, too coarse") as caught:
+        read("coarse", form="intensity", range=(0.0, 1.0))
+    assert "--form log" in str(caught.value.fix)
+
+
+@pytest.mark.parametrize("ending", ["png", "dcm"])
+def test_a_picture_computed_from_an_angle_is_told_by_it(shots: Path, tmp_path: Path, ending: str) -> None:
+    tomogen.xray(
+        shots.parent / "ct.nii.gz", tmp_path / "x", angle=(45.0, 85.5), views="pa", tilt=2.0, size=64,
+        format="png,dicom",
+    )  # fmt: skip
+    assert films.read(tmp_path / "x" / f"patilt+2.{ending}").view == "pa"
+    assert films.read(tmp_path / "x" / f"angle+85.5tilt+2.{ending}").view == "lateral"
+    with pytest.raises(DataInvalid, match=r"view angle\+45tilt\+2 was shot at 45 degrees"):
+        films.read(tmp_path / "x" / f"angle+45tilt+2.{ending}")
 
 
 def test_line_integrals_and_their_pictures_are_normalised_alike(shots: Path) -> None:
@@ -455,7 +504,7 @@ def test_uniform_borders_count_for_nothing_and_are_cut(level: float) -> None:
     within = levelled(bordered)
     assert np.allclose(within[7:, 11:-5], levelled(values), atol=1e-6)
     assert (within[:7] == 0).all()
-    real, computed = Radiograph(bordered), Radiograph(bordered, synthetic=True)
+    real, computed = Radiograph(bordered), Radiograph(bordered, spacing=(2.0, 2.0), synthetic=True)
     assert np.array_equal(seen(real, 32), normalised(values, 32))
     assert np.array_equal(seen(computed, 32), normalised(bordered, 32))
 

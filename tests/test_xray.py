@@ -219,6 +219,7 @@ def test_what_fails_leaves_what_was_there(scan: Path, tmp_path: Path, monkeypatc
         ({"percentiles": (50.0, 50.0)}, UsageFault, "two of 0 to 100"),
         ({"size": 0}, UsageFault, "at least 1 pixel"),
         ({"angle": (float("inf"),)}, UsageFault, "number of degrees"),
+        ({"angle": (1e9,)}, UsageFault, "from -360 to 360"),
         ({"tilt": 90.0}, UsageFault, "between -90 and 90"),
     ],
 )
@@ -237,6 +238,21 @@ def test_a_geometry_file_takes_no_angle_and_knows_its_views(scan: Path, tmp_path
         shoot(scan, tmp_path / "s", geometry=str(path), angle=(3.0,))
     with pytest.raises(UsageFault, match="no view 'ap'; its views: pa, lateral"):
         shoot(scan, tmp_path / "s", geometry=str(path), views="ap")
+
+
+def test_a_detector_beyond_all_bounds_is_refused(scan: Path, tmp_path: Path) -> None:
+    path = tmp_path / "g.json"
+    path.write_text(json.dumps(stand.record(stand.preset("chest")) | {"detector_px": [100000, 100000]}))
+    with pytest.raises(DataInvalid, match="100000 x 100000 pixels, 8192 along a side at most") as caught:
+        shoot(scan, tmp_path / "s", geometry=str(path))
+    assert "detector_px" in str(caught.value.fix)
+
+
+def test_a_scan_much_smaller_than_the_beam_is_warned_of(tmp_path: Path) -> None:
+    whole = torso()
+    write(Volume(whole.hu[:12, 12:36, 20:44], whole.affine), tmp_path / "small.nii.gz")
+    with pytest.warns(UserWarning, match="the scan is 96 mm high and 144 mm wide, the beam sees 500 x 500 mm"):
+        shoot(tmp_path / "small.nii.gz", tmp_path / "s", body_mask=False)
 
 
 def test_a_beam_that_misses_the_scan_is_refused(scan: Path, tmp_path: Path) -> None:

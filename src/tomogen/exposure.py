@@ -16,21 +16,24 @@ from tomogen.formats import DEFAULT, ReadOptions
 from tomogen.radiography import geometry as stand
 from tomogen.radiography.attenuation import ENERGY, attenuation, of_water
 from tomogen.radiography.field import missed
-from tomogen.radiography.geometry import Geometry, Point, View
+from tomogen.radiography.geometry import Geometry, Point
 from tomogen.radiography.look import SHOWN, Form, Look, pictured
 from tomogen.radiography.projector import Projector
+from tomogen.radiography.taken import GEOMETRY, Shown, note
 from tomogen.storage import whole
 from tomogen.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-GEOMETRY = "geometry.json"
 FORMATS = {"png": ".png", "dicom": ".dcm", "npy": ".npy"}
 """Words of `--format`: grey values as PNG or DICOM Secondary Capture, line integrals as float32."""
 
 TOLERATED = 0.005
 """Part of the patient that may lie outside the beam before a warning is due."""
+
+FILLED = 0.5
+"""Part of the picture's height, and of its width, that a scan is to fill before a warning is due."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def xray(
     scan = _patient(volume) if body_mask else volume.reorient()
     outside = tuple(missed(scan, asked, view) for view in asked.views)
     _told(asked, outside)
+    _small(asked, scan)
     mu = attenuation(torch.as_tensor(scan.hu).to(chosen), energy)
     integrals: NDArray[np.float32] = Projector(asked, scan.shape, scan.affine)(mu[None])[0].cpu().numpy()
 
@@ -116,15 +120,16 @@ def xray(
         names = []
         for number, (view, values) in enumerate(zip(asked.views, integrals, strict=True), start=1):
             grey, ends[view.name] = pictured(values, look)
+            shown = Shown(form, *ends[view.name], bits, invert)
             for word, ending in endings.items():
                 path = partial / f"{view.name}{ending}"
                 names.append(path.name)
                 if word == "npy":
                     np.save(path, values)
                 elif word == "png":
-                    _png(grey, path, volume, view)
+                    _png(grey, path, volume, shown, replace(asked, views=(view,), isocentre=isocentre))
                 else:
-                    _dicom(grey, path, volume, asked, number, f"{energy:g} keV, {form}, {stand.digest(asked)}")
+                    _dicom(grey, path, volume, asked, number, f"{energy:g} keV, {stand.digest(asked)}", shown)
         taken: dict[str, Any] = {
             "isocentre_mm": list(isocentre), "energy_kev": energy, "body_mask": body_mask, "form": form,
             "bits": bits, "inverted": invert, "black_and_white": {name: list(two) for name, two in ends.items()},
@@ -198,6 +203,19 @@ def _told(geometry: Geometry, outside: Sequence[float]) -> None:
             )
 
 
+def _small(geometry: Geometry, scan: Volume) -> None:
+    """Warn of a scan that fills little of its picture."""
+    sees = geometry.field_of_view(geometry.views[0])
+    depth, height, width = (n * mm for n, mm in zip(scan.shape, scan.spacing, strict=True))
+    fills = depth, max(height, width)
+    if all(has < FILLED * field for has, field in zip(fills, sees, strict=True)):
+        warnings.warn(
+            f"the scan is {fills[0]:.0f} mm high and {fills[1]:.0f} mm wide, the beam sees {sees[0]:.0f} x "
+            f"{sees[1]:.0f} mm: most of the pictures is black; a geometry.json with a smaller pixel_mm sees less",
+            stacklevel=3,
+        )
+
+
 def _free(out: Path, source: Path, overwrite: bool) -> None:
     """Whether radiographs may be written there."""
     if (
@@ -217,16 +235,19 @@ def _free(out: Path, source: Path, overwrite: bool) -> None:
         raise UsageFault("the folder holds more than radiographs that we wrote", at=out, fix="another name")
 
 
-def _png(grey: NDArray[Any], path: Path, volume: Volume, view: View) -> None:
+def _png(grey: NDArray[Any], path: Path, volume: Volume, shown: Shown, room: Geometry) -> None:
     from PIL import Image
 
     from tomogen.formats import pictures
 
-    note = formats.origin(volume, None) or "computed from CT by tomogen; no X-ray was taken; not for diagnosis"
-    pictures.save([Image.fromarray(grey)], path, note=f"{note}; DRR, view {view.name}")
+    said = formats.origin(volume, None) or "computed from CT by tomogen; no X-ray was taken; not for diagnosis"
+    text = f"{said}; DRR, view {room.views[0].name}{note(shown, room)}"
+    pictures.save([Image.fromarray(grey)], path, note=text)
 
 
-def _dicom(grey: NDArray[Any], path: Path, volume: Volume, geometry: Geometry, number: int, description: str) -> None:
+def _dicom(
+    grey: NDArray[Any], path: Path, volume: Volume, geometry: Geometry, number: int, description: str, shown: Shown
+) -> None:
     from tomogen.formats.dicom import radiograph
 
     view = geometry.views[number - 1]
@@ -242,6 +263,7 @@ def _dicom(grey: NDArray[Any], path: Path, volume: Volume, geometry: Geometry, n
         orientation=(_letters(view.right), _letters(view.down)),
         magnification=factor,
         description=description,
+        shown=str(shown),
     )
 
 

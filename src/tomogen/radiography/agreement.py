@@ -53,6 +53,9 @@ SAME_WHOLE = 0.9
 SURE_WHOLE, SURE = 0.97, 0.45
 """Likeness below which it is doubtful that two pictures are of one patient: of such pictures, and of others."""
 
+OVERTURNED = "the frontal view is upside down, or its bone is black: it is brighter at the top than at the bottom"
+"""What is said of a frontal picture below `UPRIGHT`."""
+
 _BLACK = 0.01
 _BODY = 0.08
 """Grey above which there is a body."""
@@ -91,6 +94,8 @@ class Agreement:
     """The same with the lateral view upside down."""
     uprightness: float
     """Of the frontal view; below 0 it is likely upside down."""
+    view: Kind | None = None
+    """The view that the verdict blames; None where it is either."""
 
 
 def agree(frontal: Picture, lateral: Picture, *, computed: bool = False) -> Agreement:
@@ -104,17 +109,19 @@ def agree(frontal: Picture, lateral: Picture, *, computed: bool = False) -> Agre
     as_given, turned, up = likeness(one, other), likeness(one, other[::-1]), uprightness(frontal)
     whole = computed and _whole(frontal) and _whole(lateral)
 
-    def found(verdict: Verdict, says: str = "") -> Agreement:
-        return Agreement(verdict, says, as_given, turned, up)
+    def found(verdict: Verdict, says: str = "", view: Kind | None = None) -> Agreement:
+        return Agreement(verdict, says, as_given, turned, up, view)
 
     if up < UPRIGHT:
-        return found("upside down", "the frontal view is upside down: it is brighter at the top than at the bottom")
+        return found("upside down", OVERTURNED, "frontal")
     if turned - as_given > (TURNED_WHOLE if whole else TURNED):
-        return found("upside down", "one view is upside down: their heights fit when one is turned")
+        # The frontal one is not, as far as it tells.
+        says = "the lateral view is upside down: its heights fit those of the frontal one when it is turned"
+        return found("upside down", says, "lateral" if up > 0 else None)
     if whole and as_given < SAME_WHOLE:
-        return found("other patient", "the views are of different patients: their heights do not fit")
+        return found("other patient", "the views are of different patients: their heights do not fit", "lateral")
     if up < 0 or turned > as_given:
-        return found("doubtful", "a view may be upside down")
+        return found("doubtful", "a view may be upside down", "frontal" if up < 0 else "lateral")
     if as_given < (SURE_WHOLE if whole else SURE):
         return found("doubtful", "the views may be of different patients: their heights hardly fit")
     return found("agree")

@@ -13,6 +13,7 @@ left, a right lateral on the right. All views but AP are thereby seen from the d
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,12 @@ Beam = Literal["cone", "parallel"]
 
 SCHEMA = 1
 KIND = "radiograph geometry"
+
+LARGEST = 8192
+"""Pixels along a side of a detector."""
+
+NEAR = 15.0
+"""Degrees from a straight view within which another counts as that one."""
 
 _CLOSE = 1e-6
 """How far the two axes of a detector may be from unit length and a right angle."""
@@ -169,8 +176,10 @@ def shot(
 
     `hung` tells from whose side the picture is seen.
     """
-    if not (math.isfinite(angle) and math.isfinite(tilt) and abs(tilt) < 90):
-        raise UsageFault(f"an angle is a number of degrees, a tilt one between -90 and 90, not {angle:g}, {tilt:g}")
+    if not (abs(angle) <= 360 and abs(tilt) < 90):
+        raise UsageFault(
+            f"an angle is a number of degrees from -360 to 360, a tilt one between -90 and 90, not {angle:g}, {tilt:g}"
+        )
     a, t = math.radians(angle), math.radians(tilt)
     # Multiples of 90 degrees are exact: their views then lie along the patient's axes and are the quicker ones.
     sin, cos, up, level = (_clean(x) for x in (math.sin(a), math.cos(a), math.sin(t), math.cos(t)))
@@ -287,11 +296,20 @@ def load(path: Path) -> Geometry:
     except (ValueError, RecursionError) as error:
         where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise _refused(f"damaged JSON{where}", path) from None
+    return understood(found, path)
+
+
+def understood(found: Any, path: Path) -> Geometry:
+    """The geometry in the values of a JSON file.
+
+    Raises:
+        DataInvalid: they make none; said of `path`.
+    """
     if not isinstance(found, dict) or found.get("kind") != KIND:
         raise _refused(f'JSON, but no geometry ("kind": "{KIND}" expected)', path)
     if found.get("schema") != SCHEMA:
         raise _refused(f"schema {found.get('schema')!r}, this version reads {SCHEMA}", path)
-    found.pop("taken", None)
+    found = {key: value for key, value in found.items() if key != "taken"}
     _keys(found, {"schema", "kind", "beam", "isocentre_mm", "detector_px", "pixel_mm", "views"}, "geometry", path)
     listed = found["views"]
     if not isinstance(listed, list) or not all(isinstance(view, dict) for view in listed):
@@ -301,6 +319,13 @@ def load(path: Path) -> Geometry:
     size = _numbers(found["detector_px"], 2, "detector_px", path)
     if any(n != int(n) for n in size):
         raise _refused("detector_px are whole numbers", path)
+    if max(size) > LARGEST:
+        raise DataInvalid(
+            f"a detector of {size[0]:.0f} x {size[1]:.0f} pixels, {LARGEST} along a side at most",
+            reason=Reason.TOO_LARGE,
+            at=path,
+            fix="a smaller detector_px with a larger pixel_mm",
+        )
     isocentre = found["isocentre_mm"]
     try:
         return Geometry(
@@ -321,6 +346,61 @@ def load(path: Path) -> Geometry:
         )
     except ValueError as error:
         raise error if isinstance(error, DataInvalid) else _refused(str(error), path) from None
+
+
+def angles(view: View) -> tuple[float, float]:
+    """Angle, 0 to 360, and tilt of a view, in degrees."""
+    x, y, z = _towards(view)
+    return math.degrees(math.atan2(-x, y)) % 360, math.degrees(math.asin(max(-1.0, min(1.0, z))))
+
+
+def apart(one: View, other: View) -> float:
+    """Degrees, 0 to 90, between the central rays of two views; from which side they are shot does not count."""
+    return math.degrees(math.acos(min(1.0, abs(float(_towards(one) @ _towards(other))))))
+
+
+def straight(view: View) -> str | None:
+    """Which of pa, ap, lateral and right a view is, within `NEAR` degrees, hung as that is; None if none."""
+    least = math.cos(math.radians(NEAR))
+    for name in ("pa", "ap", "lateral", "right"):
+        known = _named(name, PRESETS["parallel"], 0.0)
+        if _towards(view) @ _towards(known) >= least and float(np.dot(view.right, known.right)) >= least:
+            return name
+    return None
+
+
+def of_name(name: str) -> View | None:
+    """The direction of a view by the name that `preset` gave it, its distances unknown; None for another name."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        return _named(match[1] or float(match[2]), PRESETS["parallel"], float(match[3] or 0))
+    except (ValueError, UsageFault):
+        return None
+
+
+_NUMBER = r"[+-](?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_NAME = re.compile(rf"(?:(pa|ap|lateral|left|right)|angle({_NUMBER}))(?:tilt({_NUMBER}))?")
+
+
+def oblique(name: str, view: View, path: Path) -> DataInvalid:
+    """What refuses a picture of a view that is none of the straight ones."""
+    angle, tilt = angles(view)
+    raised = f", tilt {tilt:.0f}" if abs(tilt) > 1 else ""
+    return DataInvalid(
+        f"view {name} was shot at {angle:.0f} degrees{raised}; PA (0), AP, a left (90) or right lateral (270) expected",
+        reason=Reason.BAD_GEOMETRY,
+        at=path,
+        fix="tomogen xray --views pa,lateral",
+    )
+
+
+def _towards(view: View) -> NDArray[np.float64]:
+    """The unit vector from the detector to the source."""
+    central = np.subtract(view.source, view.detector)
+    found: NDArray[np.float64] = central / np.linalg.norm(central)
+    return found
 
 
 def _named(view: str | float, stand: Stand, tilt: float) -> View:

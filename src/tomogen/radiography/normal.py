@@ -41,11 +41,13 @@ def normalised(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 def seen(radiograph: Radiograph, size: int, field: tuple[float, float] | None = None) -> NDArray[np.float32]:
     """A radiograph as `(size, size)` on 0..1: on the detector of `field` mm where that and its spacing are known.
 
-    Elsewhere uniform borders are cut off a real radiograph, whose frame says nothing; a computed one keeps its own.
+    Elsewhere uniform borders are cut off, since the frame of a picture without a scale says nothing; a computed one
+    whose scale is known keeps its own, the whole detector.
     """
     if field is not None and radiograph.spacing is not None:
         return placed(radiograph, field, size)
-    return normalised(radiograph.pixels if radiograph.synthetic else uncollimated(radiograph.pixels), size)
+    whole = radiograph.synthetic and radiograph.spacing is not None
+    return normalised(radiograph.pixels if whole else uncollimated(radiograph.pixels), size)
 
 
 def placed(radiograph: Radiograph, field: tuple[float, float], size: int) -> NDArray[np.float32]:

@@ -6,6 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tomogen.radiography.geometry import Geometry
+from tomogen.radiography.taken import Shown
+
 Kind = Literal["frontal", "lateral"]
 
 KINDS: dict[str, Kind] = {
@@ -36,9 +39,13 @@ class Radiograph:
     patient: str | None = None
     """A hash by which pictures of one patient are known; to be kept in memory, since identifiers can be guessed."""
     synthetic: bool = False
-    """Computed from a CT: no X-ray was taken, and its frame is the whole detector."""
+    """Computed from a CT: no X-ray was taken."""
     magnification: float | None = None
     """How much larger than life the isocentre's plane is at the detector; None where the file does not say."""
+    room: Geometry | None = None
+    """Of a computed one: where it was shot, with its view alone and the isocentre; None where the file does not say."""
+    shown: Shown | None = None
+    """Of a computed one: what its greys were in the file; None where that does not say."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.dtype != np.float32:

@@ -33,6 +33,7 @@ _HUMAN_CODES = ("337915000", "L-85B00")
 """Homo sapiens in SNOMED CT and SNOMED RT (CID 7454)."""
 _TOLD = ("AcquisitionDeviceProcessingDescription", "ProtocolName", "SeriesDescription", "StudyDescription")
 """Free texts in which machines write the examination."""
+_OTHER_FILE = "a frontal or lateral radiograph of a human chest; if this is one, mend its tags"
 
 
 def refuse_others(header: Header, dataset: Any, at: Path) -> None:
@@ -48,7 +49,9 @@ def refuse_others(header: Header, dataset: Any, at: Path) -> None:
         )
     if header.modality not in TAKEN + OTHER and said != "DR":
         name = header.modality if header.modality != "unknown" else "of no known name"
-        raise DataInvalid(f"modality {name}, a radiograph (CR, DX) expected", reason=Reason.MODALITY, at=at)
+        raise DataInvalid(
+            f"modality {name}, a radiograph (CR, DX) expected", reason=Reason.MODALITY, at=at, fix=_OTHER_FILE
+        )
     _human(dataset, at)
     _of_the_chest(header, dataset, at)
 
@@ -60,7 +63,7 @@ def _human(dataset: Any, at: Path) -> None:
     animal = bool(species) and not species & _words(_HUMANS)
     told = set().union(*(_words(spoken(dataset, name)) for name in (*_TOLD, "BodyPartExamined")))
     if animal or spoken(dataset, "PatientBreedDescription") or told & _words(_ANIMALS):
-        raise DataInvalid("a radiograph of an animal", reason=Reason.NOT_CHEST, at=at)
+        raise DataInvalid("a radiograph of an animal", reason=Reason.NOT_CHEST, at=at, fix=_OTHER_FILE)
 
 
 def _of_the_chest(header: Header, dataset: Any, at: Path) -> None:
@@ -71,13 +74,15 @@ def _of_the_chest(header: Header, dataset: Any, at: Path) -> None:
     if part & _words(_CHEST) or any(word.startswith("THORA") for word in part):
         return
     if part & {"SPINE", "TSPINE"}:
-        raise DataInvalid("a radiograph of the spine, a chest expected", reason=Reason.NOT_CHEST, at=at)
+        raise DataInvalid(
+            "a radiograph of the spine, a chest expected", reason=Reason.NOT_CHEST, at=at, fix=_OTHER_FILE
+        )
     told = set().union(*(_words(spoken(dataset, name)) for name in _TOLD))
     chest = bool(told & _words(_CHEST))
     elsewhere = sorted(part & _words(_ELSEWHERE)) or ([] if chest else sorted(told & _words(_ELSEWHERE)))
     if elsewhere or (part and not chest):
         what = f"a radiograph of the {elsewhere[0].lower()}" if elsewhere else "BodyPartExamined names no chest"
-        fix = None if elsewhere else "BodyPartExamined CHEST in the file, if it shows one"
+        fix = _OTHER_FILE if elsewhere else "BodyPartExamined CHEST in the file, if it shows one"
         raise DataInvalid(f"{what}, a chest expected", reason=Reason.NOT_CHEST, at=at, fix=fix)
     if header.modality in OTHER and not chest:
         raise DataInvalid(

@@ -22,7 +22,9 @@ from tomogen.formats.dicom.pixels import Damaged, PixelBytes, stored_values
 from tomogen.formats.dicom.radiograph import COMMENT
 from tomogen.formats.dicom.series import fault
 from tomogen.formats.dicom.words import counted, spoken
-from tomogen.radiography.radiograph import STRAIGHT, Radiograph
+from tomogen.radiography import geometry as stand
+from tomogen.radiography import taken
+from tomogen.radiography.radiograph import Radiograph
 
 MAX_BYTES = 2**28
 """Of one radiograph as stored: detectors have at most some 30 million pixels of 16 bits."""
@@ -32,7 +34,7 @@ CHESTS = (100.0, 1000.0)
 
 _ANY = ReadOptions(modality="any", max_volume=MAX_BYTES)
 _FACTOR = re.compile(r"magnification (\d+(?:\.\d+)?)")
-_VIEW = re.compile(r"DRR, view (\w+)")
+_VIEW = re.compile(r"^DRR, view ([\w.+-]+?): ")
 
 
 def read(path: Path, view: str | None = None) -> Radiograph:
@@ -60,8 +62,10 @@ def read(path: Path, view: str | None = None) -> Radiograph:
             if not computed:
                 refuse_others(header, dataset, path)
             _single(header)
-            hang = hanging(dataset, view or (_drawn(dataset) if computed else None), path)
+            hang = hanging(dataset, view or (_drawn(dataset, path) if computed else None), path)
             grey = _grey(_values(header), header, dataset)
+            shown = taken.shown_of(spoken(dataset, "DerivationDescription")) if computed else None
+            grey = grey if shown is None else taken.restored(grey, shown, path)
         except DataInvalid:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
@@ -74,6 +78,7 @@ def read(path: Path, view: str | None = None) -> Radiograph:
         _patient(header),
         computed or header.synthetic,
         magnification,
+        shown=shown,
     )
 
 
@@ -118,7 +123,9 @@ def _grey(stored: NDArray[Any], header: Header, dataset: Any) -> NDArray[np.floa
     values = _modality(stored, dataset)
     real = values if padded is None else values[~padded]
     if real.min() == real.max():
-        raise DataInvalid("one value everywhere", reason=Reason.CONSTANT, at=header.path)
+        raise DataInvalid(
+            "one value everywhere", reason=Reason.CONSTANT, at=header.path, fix="a picture that shows a chest"
+        )
     if spoken(dataset, "PresentationIntentType").upper() == "FOR PROCESSING":
         unit = _of_detector(values, real, dataset)
     else:
@@ -242,10 +249,20 @@ def _spacing(dataset: Any, header: Header, magnification: float | None) -> tuple
     return (row, column) if believed else None
 
 
-def _drawn(dataset: Any) -> str | None:
-    """The view of a picture that we computed; None for one from an angle."""
+def _drawn(dataset: Any, path: Path) -> str | None:
+    """The view of a picture that we computed; None for one of a name of its own.
+
+    Raises:
+        DataInvalid: it was shot from no straight view.
+    """
     match = _VIEW.search(spoken(dataset, "DerivationDescription"))
-    return None if match is None else STRAIGHT.get(match[1])
+    shot = None if match is None else stand.of_name(match[1])
+    if match is None or shot is None:
+        return None
+    found = stand.straight(shot)
+    if found is None:
+        raise stand.oblique(match[1], shot, path)
+    return found
 
 
 def _patient(header: Header) -> str | None:

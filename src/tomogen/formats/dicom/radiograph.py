@@ -26,12 +26,13 @@ def write(
     orientation: tuple[str, str],
     magnification: float,
     description: str,
+    shown: str,
 ) -> None:
     """Write 8- or 16-bit grey values, high ones white, of the view `name`, the `number`th of the scan `volume`.
 
     `spacing` is in mm (row, column) at the isocentre, `magnification` that between it and the detector;
     `orientation` the patient directions, such as L and F, to which columns and rows grow. The file belongs to the
-    scan's study; the same scan, view and description give the same identifiers.
+    scan's study; the same scan, view, description and look (`shown`, what the greys are) give the same identifiers.
     """
     from pydicom import Dataset
 
@@ -41,12 +42,12 @@ def write(
     # A Secondary Capture has no frame of reference.
     del file.FrameOfReferenceUID, file.PositionReferenceIndicator
     file.SOPClassUID = SECONDARY_CAPTURE
-    file.SOPInstanceUID = origin.uid(f"radiograph {number} {name} {description}")
+    file.SOPInstanceUID = origin.uid(f"radiograph {number} {name} {description} {shown}")
     file.file_meta = file_meta(SECONDARY_CAPTURE, file.SOPInstanceUID)
     file.Modality, file.ConversionType, file.ImageType = "OT", "WSD", ["DERIVED", "SECONDARY"]
     file.SeriesDescription = f"{NOTICE} (DRR)" if origin.synthetic else "DRR, not for diagnosis (tomogen)"
     file.ImageComments = f"{NOTICE}. {COMMENT}" if origin.synthetic else COMMENT
-    file.DerivationDescription = f"DRR, view {name}: {description}. {origin.description}"[:1024]
+    file.DerivationDescription = f"DRR, view {name}: {description}; {shown}. {origin.description}"[:1024]
     file.InstanceNumber = number
     file.PatientOrientation = list(orientation)
     file.BodyPartExamined = "WHOLEBODY"
