@@ -66,13 +66,15 @@ def test_two_radiographs_become_a_scan_in_any_format_with_its_residuals_beside(
     scan = formats.read(done.out)
     assert scan.shape == done.shape == (16, 16, 16)
     assert scan.spacing == pytest.approx((22.0, 22.0, 22.0))
-    assert np.abs(scan.centre).max() < 1e-6
+    there = formats.read(sorted((place / "scans").rglob("*.nii.gz"))[0]).centre
+    assert scan.centre == pytest.approx(there, abs=1e-3), "where the patient lies whose pictures were shot"
+    assert done.isocentre == pytest.approx(there, abs=1e-6)
     assert scan.acquisition.synthetic
     assert -1000 <= scan.hu.min() < scan.hu.max() <= 500
     told = json.loads(done.record.read_text())
     assert told["residuals"] == done.residuals
     assert set(told["residuals"]) == {"pa", "lateral"}
-    assert done.record.name == ("ct" if name != "dicom" else "dicom") + RECORD
+    assert done.record.name == name + RECORD
 
 
 def test_the_residual_is_that_of_the_scan_shot_again(place: Path, tmp_path: Path) -> None:
@@ -121,7 +123,7 @@ def test_the_order_of_views_matters_and_cannot_be_exchanged_silently(place: Path
 def bare(path: Path, to: Path, view: str = "", mirrored: bool = False) -> Path:
     """A copy of a picture of `xray` that says it is of another view, or nothing of itself."""
     with Image.open(path) as image:
-        text = image.info["tomogen"].replace("view lateral", f"view {view}") if view else ""
+        text = image.info["tomogen"].split("; {")[0].replace("view lateral", f"view {view}") if view else ""
         pixels = np.array(image)
     Image.fromarray(pixels[:, ::-1] if mirrored else pixels).save(to, **comment("PNG", text))
     return to
@@ -180,6 +182,109 @@ def test_a_style_is_put_on_real_radiographs_and_not_on_computed_ones(place: Path
     assert plain.style is None
 
 
+@pytest.mark.parametrize("ending", [".png", ".dcm"])
+def test_pictures_of_xray_say_all_that_matters_wherever_they_are_moved(
+    place: Path, tmp_path: Path, ending: str
+) -> None:
+    for kind, path in shots(place, ending=ending).items():
+        shutil.copy(path, tmp_path / f"{kind}-renamed{ending}")
+    moved = {kind: tmp_path / f"{kind}-renamed{ending}" for kind in ("frontal", "lateral")}
+    first = reconstruct(place / "two", tmp_path / "a.mha", device="cpu", **shots(place))
+    again = reconstruct(place / "two", tmp_path / "b.mha", device="cpu", **moved)
+    assert again.residuals == pytest.approx(first.residuals, abs=0.002)
+    assert again.isocentre == (first.isocentre if ending == ".png" else None), "DICOM does not tell it"
+
+
+def test_inverted_pictures_without_their_text_are_known_by_the_geometry_beside(place: Path, tmp_path: Path) -> None:
+    scan = sorted((place / "scans").rglob("*.nii.gz"))[0]
+    xray(scan, tmp_path / "i", size=128, invert=True)
+    for name in ("pa", "lateral"):
+        bare(tmp_path / "i" / f"{name}.png", tmp_path / "i" / f"{name}.png")
+    found = made(place, tmp_path / "x.nii.gz", frontal=tmp_path / "i/pa.png", lateral=tmp_path / "i/lateral.png")
+    assert found == pytest.approx(made(place, tmp_path / "y.nii.gz", **shots(place)), abs=0.002)
+
+
+def test_a_view_from_another_direction_than_the_runs_is_refused_by_its_name(place: Path, tmp_path: Path) -> None:
+    scan = sorted((place / "scans").rglob("*.nii.gz"))[0]
+    xray(scan, tmp_path / "v", size=128, angle=(45.0, 80.0), views="pa")
+    frontal = tmp_path / "v" / "pa.png"
+    with pytest.raises(DataInvalid, match=r"view angle\+45 was shot at 45 degrees"):
+        made(place, tmp_path / "x.nii.gz", frontal=frontal, lateral=tmp_path / "v" / "angle+45.png")
+    with pytest.warns(UserWarning, match=r"angle\+80\.png was shot at 80 degrees, the run learnt from 90"):
+        made(place, tmp_path / "x.nii.gz", frontal=frontal, lateral=tmp_path / "v" / "angle+80.png")
+    bare(tmp_path / "v" / "angle+45.png", tmp_path / "v" / "angle+45.png")
+    with pytest.raises(DataInvalid, match=r"angle\+45\.png was shot at 45 degrees, the run learnt from 90"):
+        made(place, tmp_path / "z.nii.gz", frontal=frontal, lateral=tmp_path / "v" / "angle+45.png")
+
+
+def test_one_picture_given_twice_is_refused(place: Path, tmp_path: Path) -> None:
+    frontal = bare(shots(place)["frontal"], tmp_path / "a.png")
+    for lateral in (frontal, Path(shutil.copy(frontal, tmp_path / "b.png"))):
+        with pytest.raises(DataInvalid, match=r"a\.png is given as both"):
+            made(place, tmp_path / "x.nii.gz", frontal=frontal, lateral=lateral)
+
+
+def test_the_picture_that_is_upside_down_is_named(place: Path, tmp_path: Path) -> None:
+    """The frontal one, which alone tells; of a lateral one only together with it."""
+    for kind, path in shots(place).items():
+        bare(path, tmp_path / f"{kind}.png")
+    with Image.open(tmp_path / "frontal.png") as image:
+        Image.fromarray(np.array(image)[::-1]).save(tmp_path / "turned.png")
+    for run, more in (("two", {"lateral": tmp_path / "lateral.png"}), ("one", {})):
+        with pytest.raises(DataInvalid, match="the frontal view is upside down, or its bone is black") as caught:
+            reconstruct(place / run, tmp_path / "x.mha", device="cpu", frontal=tmp_path / "turned.png", **more)
+        assert caught.value.at == str(tmp_path / "turned.png")
+        assert "turn turned.png" in str(caught.value.fix)
+        assert "invert it" in str(caught.value.fix)
+
+
+def test_a_scan_that_does_not_explain_its_pictures_is_warned_of_and_one_that_does_is_not() -> None:
+    from tomogen.generation import reconstruct as module
+
+    shot = module.Shot(Path("pa.png"), module.Radiograph(np.zeros((2, 2), np.float32)), "frontal")
+    with pytest.warns(UserWarning, match=r"does not explain pa\.png \(residual 0\.95\)"):
+        module._explained([shot], {"pa": 0.95})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module._explained([shot], {"pa": 0.45})
+
+
+def test_pictures_of_one_shooting_are_not_doubted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tomogen.generation import reconstruct as module
+    from tomogen.radiography.agreement import Agreement
+
+    monkeypatch.setattr(module, "agree", lambda *_, **__: Agreement("doubtful", "they may not", 0.5, 0.5, 0.5))
+    given = [module._shot(path, kind) for kind, path in shots(place).items()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module._agreeing(given)
+    with pytest.warns(UserWarning, match=r"pa\.png, lateral\.png: they may not; look whether"):
+        module._agreeing([given[0], module._shot(shots(place, 1)["lateral"], "lateral")])
+
+
+def test_two_formats_of_one_name_lie_beside_each_other(place: Path, tmp_path: Path) -> None:
+    for name in ("ct.nii.gz", "ct.mha"):
+        made(place, tmp_path / name, **shots(place))
+    assert {path.name for path in tmp_path.glob("*.json")} == {f"ct.nii.gz{RECORD}", f"ct.mha{RECORD}"}
+
+
+def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageFault, match=r"cannot write into .*file: not a directory"):
+        reconstruct(tmp_path / "no run at all", tmp_path / "file" / "ct.mha")
+    with pytest.raises(UsageFault, match="not a stream"):
+        reconstruct(tmp_path / "no run at all", "-")
+
+
+def test_spoilt_weights_give_no_scan(place: Path) -> None:
+    loaded = load(place / "two", "cpu")
+    with torch.no_grad():
+        for weights in loaded.synthesizer.parameters():
+            weights.fill_(float("nan"))
+    with pytest.raises(RecipeMismatch, match="NaN or infinity"):
+        xrays.scan_of(loaded, np.zeros(loaded.synthesizer.condition_shape("xrays"), np.float32))
+
+
 def test_views_upside_down_or_of_two_patients_are_refused(place: Path, tmp_path: Path) -> None:
     for kind, path in shots(place).items():
         Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(tmp_path / f"{kind}.png")
@@ -213,7 +318,7 @@ def test_a_ct_given_as_a_radiograph_is_called_so(place: Path, tmp_path: Path) ->
 
 
 def test_one_picture_with_spacing_and_one_without_cannot_be_compared(place: Path, tmp_path: Path) -> None:
-    shutil.copy(shots(place)["lateral"], tmp_path / "lateral.png")
+    bare(shots(place)["lateral"], tmp_path / "lateral.png")
     with pytest.raises(DataInvalid, match="does not: their scales"):
         made(place, tmp_path / "x.nii.gz", frontal=shots(place)["frontal"], lateral=tmp_path / "lateral.png")
 

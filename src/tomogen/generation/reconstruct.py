@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,19 +15,25 @@ import torch
 from tomogen import formats
 from tomogen.cases import films
 from tomogen.errors import DataInvalid, Reason, RecipeMismatch, UsageFault
-from tomogen.exposure import GEOMETRY
 from tomogen.formats import Provenance
 from tomogen.generation import xrays
 from tomogen.generation.load import Loaded, load
 from tomogen.radiography import geometry as stand
-from tomogen.radiography.agreement import agree, likely, swapped
-from tomogen.radiography.geometry import Geometry, View
+from tomogen.radiography import taken
+from tomogen.radiography.agreement import OVERTURNED, UPRIGHT, agree, likely, swapped, uprightness
+from tomogen.radiography.geometry import Geometry, Point, View
 from tomogen.radiography.normal import normalised, seen
 from tomogen.radiography.radiograph import KINDS, STRAIGHT, Radiograph
 from tomogen.storage import free, replacing, whole
 
 RECORD = ".reconstruction.json"
 """Ends the name of the file beside a reconstruction that tells what it was made of, and how well it explains that."""
+
+POOR = 0.6
+"""Residual from which a scan does not explain its radiographs: held-out phantoms have 0.06, real pairs 0.2 to 0.45."""
+
+ASLANT = 2.0
+"""Degrees between the directions of two views before a warning is due; from `geometry.NEAR` on they are refused."""
 
 STANDING = 1.2
 """Magnification of a radiograph whose file does not tell: a chest 0.3 m before the detector, the source at 1.8 m."""
@@ -57,6 +64,8 @@ class ReconstructResult:
     """mm along (depth, height, width)."""
     residuals: Mapping[str, float]
     """By view: how far the reconstruction's own radiograph is from the one given, ||a - b|| / ||b||."""
+    isocentre: Point | None = None
+    """LPS mm, where all pictures tell the same one: the scan's middle lies there, elsewhere at 0 mm."""
     style: str | None = None
     """Identifier of the run that made the radiographs look computed."""
 
@@ -97,24 +106,29 @@ def reconstruct(
     """Make a CT of a frontal and a lateral radiograph, or of the one that the run takes, and write it as `out`.
 
     The ending of `out` tells the format; without one it is a folder of DICOM slices. Radiographs are DICOM, PNG or
-    JPEG. Where spacing is known (DICOM, or the geometry.json that `xray` wrote beside a picture) they are laid on the
-    run's detector in mm; elsewhere the whole picture is taken for what the run's beam sees. A lateral from the other
+    JPEG. Where spacing is known (DICOM, and pictures of `xray`, by their text or the geometry.json beside) they are
+    laid on the run's detector in mm; elsewhere borders are cut off and the rest is taken for what the run's beam sees.
+    Where all tell the same isocentre, the scan's middle is put there. A lateral from the other
     side than the run's is mirrored. `style` is a CycleGAN run through which real radiographs pass first, computed ones
     do not. Dropout is off: the same radiographs give the same scan.
 
     The radiographs of the scan, shot in the run's room, are held against those given: the residuals are returned and
-    written beside `out`, in a file that ends in `.reconstruction.json`.
+    written beside `out`, in a file of its name and `.reconstruction.json`. From `POOR` on they are warned of.
 
     Raises:
         InputMissing: no run, no weights, or a radiograph is not there.
-        DataInvalid: what is given is no radiograph of a chest; two are of two patients, of unlike scale, upside down
-            or in each other's place.
-        RecipeMismatch: the run does not reconstruct, or `style` is no run that restyles radiographs.
-        UsageFault: too few or too many radiographs for the run; `out` is there and `overwrite` is not given.
+        DataInvalid: what is given is no radiograph of a chest; two are one picture, of two patients, of unlike scale,
+            upside down or in each other's place; a view is another than the run learnt from.
+        RecipeMismatch: the run does not reconstruct, or makes no numbers; `style` does not restyle radiographs.
+        UsageFault: too few or too many radiographs for the run; `out` is there and `overwrite` is not given, or cannot
+            be written.
     """
+    if str(out) == "-":
+        raise UsageFault("a CT is a file or a folder, not a stream", at=out, fix="a name such as ct.nii.gz")
     out = Path(out)
-    record = out.with_name(formats.stem(out) + RECORD)
+    record = out.with_name(out.name + RECORD)
     formats.writes(out)
+    _writable(out)
     for path in (out, record):
         free(path, overwrite)
     loaded = load(run, device)
@@ -136,8 +150,10 @@ def reconstruct(
             for shot in shots
         ]
     )
-    volume = xrays.scan_of(loaded, pictures)
+    isocentre = _isocentre(shots)
+    volume = xrays.scan_of(loaded, pictures, isocentre or (0.0, 0.0, 0.0))
     residuals = xrays.residuals(loaded, volume.hu, pictures)
+    _explained(shots, residuals)
 
     source = "sha256:" + hashlib.sha256(pictures.tobytes()).hexdigest()[:16]
     told = ", ".join(f"{view} {value:.3f}" for view, value in residuals.items())
@@ -153,6 +169,7 @@ def reconstruct(
         "source": source,
         "views": list(residuals),
         "residuals": residuals,
+        "isocentre_mm": None if isocentre is None else list(isocentre),
         "geometry": stand.record(xrays.room(loaded)),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +185,7 @@ def reconstruct(
         shape=volume.shape,
         spacing=volume.spacing,
         residuals=residuals,
+        isocentre=isocentre,
         style=None if restyler is None else restyler.run.identifier,
     )
 
@@ -183,8 +201,8 @@ def _shots(loaded: Loaded, given: Mapping[str, str | Path | None]) -> list[Shot]
     for kind, path in given.items():
         if kind in wanted and path is None:
             raise UsageFault(
-                f"the run reconstructs from {len(views)} radiographs ({', '.join(views)}); the {kind} one is not given",
-                fix=f"--{kind} FILE, or a run that takes one view",
+                f"the run reconstructs from {_counted(views)}; the {kind} one is not given",
+                fix=f"--{kind} FILE" + (", or a run that takes one view" if len(views) > 1 else ""),
             )
         if kind not in wanted and path is not None:
             raise UsageFault(
@@ -204,18 +222,21 @@ def _shots(loaded: Loaded, given: Mapping[str, str | Path | None]) -> list[Shot]
 
 
 def _shot(path: Path, kind: str) -> Shot:
-    """A radiograph, with what the geometry.json beside it tells of a picture that `xray` wrote."""
+    """A radiograph, with what its text, or else the geometry.json beside it, tells of one that `xray` wrote."""
     picture = films.read(path)
-    beside = path.with_name(GEOMETRY)
-    if not beside.is_file():
+    if picture.room is not None:
+        return Shot(path, picture, kind, picture.room.views[0], picture.room)
+    found = taken.beside(path, picture.pixels.shape)
+    if found is None:
         return Shot(path, picture, kind)
-    room = stand.load(beside)
-    views = {view.name: view for view in room.views}
-    view = views.get(path.stem)
-    if view is None or room.size != picture.pixels.shape:
-        return Shot(path, picture, kind)
-    named = picture.view or STRAIGHT.get(view.name)
-    return Shot(path, replace(picture, spacing=room.pixel, synthetic=True, view=named), kind, view, room)
+    room, shown = found
+    view = room.views[0]
+    pixels = picture.pixels
+    if picture.shown is None and shown is not None:
+        pixels = taken.restored(pixels, shown, path)
+    named = picture.view or stand.straight(view)
+    told = replace(picture, pixels=pixels, spacing=room.pixel, synthetic=True, view=named, room=room)
+    return Shot(path, told, kind, view, room)
 
 
 def _is(shot: Shot, view: str) -> None:
@@ -252,6 +273,15 @@ def _hung(shot: Shot, view: str) -> Shot:
 
 def _one_patient(frontal: Shot, lateral: Shot) -> None:
     """Raise where two radiographs cannot be of one patient in one room."""
+    if frontal.path.resolve() == lateral.path.resolve() or np.array_equal(
+        frontal.picture.pixels, lateral.picture.pixels
+    ):
+        raise DataInvalid(
+            f"{frontal.path.name} is given as both radiographs, or {lateral.path.name} is a copy of it",
+            reason=Reason.DUPLICATE,
+            at=lateral.path,
+            fix="--frontal PA --lateral LATERAL: two views of one patient",
+        )
     patients = {frontal.picture.patient, lateral.picture.patient}
     if None not in patients and len(patients) == 2:
         raise DataInvalid(
@@ -275,14 +305,29 @@ def _one_patient(frontal: Shot, lateral: Shot) -> None:
             f"{has.path.name} tells its spacing and {lacking.path.name} does not: their scales cannot be compared",
             reason=Reason.NO_GEOMETRY,
             at=lacking.path,
-            fix="both as DICOM, or both as pictures without a geometry.json beside",
+            fix=f"mend the spacing of {lacking.path.name} (ImagerPixelSpacing of DICOM; pictures of `xray` as it wrote "
+            "them), or give both without: as PNG of the same frame",
         )
 
 
 def _one_room(shot: Shot, mine: Geometry, view: View) -> None:
-    """Warn where a picture was shot from elsewhere than the run's were."""
+    """Warn where a picture was shot from elsewhere than the run's were.
+
+    Raises:
+        DataInvalid: from so different a direction that it is another view.
+    """
     if shot.room is None or shot.view is None:
         return
+    aslant = stand.apart(shot.view, view)
+    if aslant > ASLANT:
+        angle, tilt = stand.angles(shot.view)
+        raised = f" and tilt {tilt:.0f}" if abs(tilt) > 1 else ""
+        says = (
+            f"{shot.path.name} was shot at {angle:.0f} degrees{raised}, the run learnt from {stand.angles(view)[0]:.0f}"
+        )
+        if aslant > stand.NEAR:
+            raise DataInvalid(says, reason=Reason.BAD_GEOMETRY, at=shot.path, fix=f"tomogen xray --views {view.name}")
+        warnings.warn(says, stacklevel=4)
     theirs, ours = (
         np.linalg.norm(np.array([one.source, np.subtract(one.detector, one.source)]), axis=1)
         for one in (shot.view, view)
@@ -306,6 +351,9 @@ def _agreeing(shots: Sequence[Shot]) -> None:
     if len(shots) == 1:
         shot = shots[0]
         looks = likely(by_kind[shot.kind])
+        up = uprightness(by_kind[shot.kind])
+        if shot.kind == "frontal" and up < UPRIGHT:
+            raise DataInvalid(OVERTURNED, reason=Reason.BAD_GEOMETRY, at=shot.path, fix=_turning(shot))
         if unstated and looks != shot.kind:
             warnings.warn(f"{shot.path.name} looks {looks} and is given as the {shot.kind} radiograph", stacklevel=3)
         return
@@ -314,10 +362,77 @@ def _agreeing(shots: Sequence[Shot]) -> None:
         warnings.warn("the two radiographs look as if they were given in each other's place", stacklevel=3)
         return
     found = agree(frontal, lateral, computed=all(shot.picture.synthetic for shot in shots))
-    if found.verdict in ("upside down", "other patient"):
-        raise DataInvalid(found.says, reason=Reason.UNPAIRED, at=shots[-1].path, fix="two upright views of one patient")
-    if found.verdict == "doubtful":
-        warnings.warn(found.says, stacklevel=3)
+    paths = {shot.kind: shot for shot in shots}
+    blamed = paths[found.view or "lateral"]
+    if found.verdict == "upside down":
+        raise DataInvalid(found.says, reason=Reason.UNPAIRED, at=blamed.path, fix=_turning(blamed))
+    if found.verdict == "other patient":
+        names = " and ".join(paths[kind].path.name for kind in ("frontal", "lateral"))
+        raise DataInvalid(
+            f"{names}: {found.says}", reason=Reason.UNPAIRED, at=blamed.path, fix="two upright views of one patient"
+        )
+    if found.verdict == "doubtful" and not _one_shooting(shots):
+        first, second = (paths[kind].path.name for kind in ("frontal", "lateral"))
+        warnings.warn(
+            f"{first}, {second}: {found.says}; look whether both are upright, with white bone, and of one patient",
+            stacklevel=3,
+        )
+
+
+def _one_shooting(shots: Sequence[Shot]) -> bool:
+    """Whether all pictures say that they were computed in one room, about one point, and lie in one folder."""
+    rooms = [shot.room for shot in shots if shot.room is not None]
+    alike = {(room.beam, room.size, room.pixel, room.isocentre) for room in rooms}
+    return len(rooms) == len(shots) and len(alike) == len({shot.path.resolve().parent for shot in shots}) == 1
+
+
+def _isocentre(shots: Sequence[Shot]) -> Point | None:
+    """The point in the patient about which all pictures were shot, where all tell the same one."""
+    told = {None if shot.room is None else shot.room.isocentre for shot in shots}
+    return told.pop() if len(told) == 1 else None
+
+
+def _explained(shots: Sequence[Shot], residuals: Mapping[str, float]) -> None:
+    """Warn of radiographs that the scan does not explain."""
+    poor = [
+        f"{shot.path.name} (residual {residual:.2f})"
+        for shot, residual in zip(shots, residuals.values(), strict=True)
+        if not residual < POOR
+    ]
+    if poor:
+        warnings.warn(
+            f"the scan does not explain {' and '.join(poor)}: it is likely wrong; look at the scale, the orientation "
+            "and the view of the pictures, and whether the run has learnt enough",
+            stacklevel=3,
+        )
+
+
+def _turning(shot: Shot) -> str:
+    """What mends a picture that is upside down."""
+    black = "" if shot.picture.shown is not None else "; where bone is black, invert it"
+    return f"turn {shot.path.name} so that the head is up{black}"
+
+
+def _counted(views: Sequence[str]) -> str:
+    return f"one radiograph ({views[0]})" if len(views) == 1 else f"{len(views)} radiographs ({', '.join(views)})"
+
+
+def _writable(out: Path) -> None:
+    """Whether files can be made where `out` is to lie.
+
+    Raises:
+        UsageFault: they cannot.
+    """
+    folder = out.absolute().parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageFault(
+            f"cannot write into {folder}: {(error.strerror or 'no folder').lower()}", at=out, fix="another place"
+        ) from None
 
 
 def _seen(loaded: Loaded, shot: Shot, size: int | None = None) -> xrays.Pictures:

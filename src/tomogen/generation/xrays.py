@@ -10,7 +10,7 @@ from tomogen.cases.xrays import beam, shots
 from tomogen.errors import RecipeMismatch
 from tomogen.generation.load import Loaded
 from tomogen.generation.sample import centred
-from tomogen.radiography.geometry import Geometry
+from tomogen.radiography.geometry import Geometry, Point
 from tomogen.volume import Acquisition, Volume
 
 CONDITION = "xrays"
@@ -30,11 +30,11 @@ def room(loaded: Loaded) -> Geometry:
     return beam(_shape(loaded), loaded.run.spacing, **_beam(loaded), size=_shape(loaded)[-1])
 
 
-def scan_of(loaded: Loaded, pictures: Pictures) -> Volume:
-    """The scan that a run makes of radiographs, in int16 HU, its middle at 0 mm.
+def scan_of(loaded: Loaded, pictures: Pictures, middle: Point = (0.0, 0.0, 0.0)) -> Volume:
+    """The scan that a run makes of radiographs, in int16 HU, its middle at a point in mm LPS.
 
     Raises:
-        RecipeMismatch: another number of views, or another size, than the run learnt from.
+        RecipeMismatch: another number of views, or another size, than the run learnt from; it makes no numbers.
     """
     wanted = loaded.synthesizer.condition_shape(CONDITION)
     if pictures.shape != wanted:
@@ -47,8 +47,16 @@ def scan_of(loaded: Loaded, pictures: Pictures) -> Volume:
     noise = torch.zeros(loaded.synthesizer.noise_shape(1), device=loaded.device)
     with torch.inference_mode():
         image = loaded.synthesizer.generate(noise, {CONDITION: condition})[0, 0].float()
+    if not bool(image.isfinite().all()):
+        raise RecipeMismatch(
+            "the run makes a scan with NaN or infinity in it: its weights are spoilt",
+            at=loaded.run.path,
+            fix="train again",
+        )
     hu = loaded.run.window.to_hu(image).round().to(torch.int16).cpu().numpy()
-    return Volume(hu, centred(hu.shape, loaded.run.spacing), Acquisition(synthetic=True))
+    affine = centred(hu.shape, loaded.run.spacing)
+    affine[:3, 3] += middle
+    return Volume(hu, affine, Acquisition(synthetic=True))
 
 
 def shot(loaded: Loaded, hu: NDArray[Any]) -> Pictures:
