@@ -1,6 +1,8 @@
 """The feed of scans with their radiographs: what a model is told lies where the scan has it."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,9 +63,23 @@ def test_the_feed_gives_the_radiographs_of_the_very_voxels_it_draws(tmp_path: Pa
     assert np.array_equal(again.condition["xrays"], feed.draw(0, 1).condition["xrays"])
 
 
-def test_cases_of_unlike_spacing_are_refused(tmp_path: Path) -> None:
-    from dataclasses import replace
+def test_a_detector_that_sees_more_than_the_scans_is_refused_and_one_that_cuts_them_is_not(tmp_path: Path) -> None:
+    folder = CaseFolder.open(tiny.cases(tmp_path / "cases", size=16))  # voxels of 4 x 3 x 3 mm
+    with pytest.raises(DataInvalid, match="sees 285 mm at the isocentre, the scans have 48 mm") as caught:
+        XRays(folder, (16, 16, 16), Data(), views=("pa",), geometry="x2ct")
+    assert "model.field=scan" in str(caught.value.fix)
+    XRays(folder, (16, 16, 16), Data(), views=("pa",), geometry="x2ct", field="scan")
+    published = CaseFolder(folder.path, folder.preparation, tuple(wide(case) for case in folder.cases))
+    XRays(published, (16, 16, 16), Data(), views=("pa",), geometry="x2ct")  # 320 mm in a beam of 285 mm
+    with pytest.raises(DataInvalid, match="sees 500 mm"):
+        XRays(published, (16, 16, 16), Data(), views=("pa",), geometry="chest")
 
+
+def wide(case: Any) -> Any:
+    return replace(case, spacing=(20.0, 20.0, 20.0))
+
+
+def test_cases_of_unlike_spacing_are_refused(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "cases", [(8, 8, 8)] * 2)
     first, second = folder.cases
     other = CaseFolder(folder.path, folder.preparation, (first, replace(second, spacing=(2.0, 2.0, 2.0))))

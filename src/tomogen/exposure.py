@@ -116,7 +116,7 @@ def xray(
     fresh = out.with_name(f"{out.name}.new") if out.is_dir() and any(out.iterdir()) else out
     with whole(fresh) as partial:
         partial.mkdir()
-        ends: dict[str, Sequence[float]] = {}
+        ends: dict[str, tuple[float, float]] = {}
         names = []
         for number, (view, values) in enumerate(zip(asked.views, integrals, strict=True), start=1):
             grey, ends[view.name] = pictured(values, look)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Field = Literal["detector", "scan"]
 """What the beam sees at the isocentre: what the detector of the geometry's room does, or just the scan's extent."""
+BEYOND = 1.05
+"""How much more than a scan's extent the detector of a room may see, as a factor."""
+
 Spacing = tuple[float, float, float]
 
 
@@ -46,10 +49,15 @@ class XRays:
         field: Field = "detector",
         split: str = "train",
     ) -> None:
-        """Raises DataInvalid as `Scans` does, and where cases differ in spacing: a beam needs one size of patient."""
+        """Raises DataInvalid as `Scans` does, and where the beam does not fit the cases.
+
+        They differ in spacing (a beam needs one size of patient), or the detector sees more than there is of a scan.
+        """
         self.scans = Scans(folder, shape, Window(*data.window), split=split, shift=data.shift)
         self.views, self.geometry, self.energy, self.field = tuple(views), geometry, energy, field
         self.spacing = one_spacing(folder)
+        if field == "detector":
+            _filled(folder, tuple(shape), self.spacing, preset(geometry, self.views))
 
     @property
     def beside(self) -> str:
@@ -99,6 +107,24 @@ def one_spacing(folder: CaseFolder) -> Spacing:
             fix="tomogen prepare with --spacing beside --shape",
         )
     return folder.spacing
+
+
+def _filled(folder: CaseFolder, shape: tuple[int, ...], spacing: Spacing, room: Geometry) -> None:
+    """Pass scans that the beam lies within; that it cuts their sides is as published.
+
+    Raises:
+        DataInvalid: what the detector sees at the isocentre ends beyond the scan.
+    """
+    depth, height, width = (n * mm for n, mm in zip(shape, spacing, strict=True))
+    sees = max(room.field_of_view(room.views[0]))
+    least = min(depth, max(height, width))
+    if sees > BEYOND * least:
+        raise DataInvalid(
+            f"the beam sees {sees:.0f} mm at the isocentre, the scans have {least:.0f} mm: the rest would be black",
+            reason=Reason.BAD_GEOMETRY,
+            at=folder.path,
+            fix="--set model.field=scan, or prepare with a larger --spacing",
+        )
 
 
 def beam(

@@ -17,7 +17,7 @@ def reconstruct(
 ) -> None:
     """Make a CT, the file or DICOM folder OUT, of a frontal and a lateral radiograph, with a RUN of x2ct.
 
-    Radiographs are DICOM, PNG or JPEG; those that `xray` made are known by the geometry.json beside them. Prints how
+    Radiographs are DICOM, PNG or JPEG; those that `xray` made tell their scale and room. Prints how
     well the CT explains each: the relative error of its own radiograph. What is made is an estimate from two shadows,
     NOT a measurement: not for diagnosis.
     """

@@ -66,11 +66,12 @@ command = verb(
     click.argument("source", metavar="IN"),
     click.argument("out", metavar="OUT"),
     click.option(
-        "--views", default="", metavar="VIEWS", help="By comma: pa, ap, lateral (left), right. Default pa,lateral."
+        "--views", default="", metavar="VIEWS",
+        help="By comma: pa, ap, lateral (left), right. Default pa,lateral, or just the --angle given.",
     ),
     click.option(
         "--angle", type=float, multiple=True, metavar="DEG",
-        help="Another view, as often as wanted: 0 is PA, 90 a left lateral, 180 from the front.",
+        help="A view, as often as wanted: 0 is PA, 90 a left lateral, 180 from the front. Alone, or beside --views.",
     ),
     click.option("--tilt", type=float, default=0.0, metavar="DEG", help="Raise the source towards the head."),
     click.option(
