@@ -48,7 +48,12 @@ def read(path: str | Path, view: str | None = None) -> Radiograph:
     found = _read(path, view)
     if min(found.pixels.shape) < LEAST:
         size = " x ".join(map(str, found.pixels.shape))
-        raise DataInvalid(f"{size} pixels; a radiograph has {LEAST} at least", reason=Reason.TOO_SMALL, at=path)
+        raise DataInvalid(
+            f"{size} pixels; a radiograph has {LEAST} at least",
+            reason=Reason.TOO_SMALL,
+            at=path,
+            fix="a larger picture",
+        )
     return found
 
 
@@ -112,4 +117,5 @@ def _read(path: Path, view: str | None) -> Radiograph:
         f"no radiograph is read from {path.suffix or 'a name without a suffix'}; DICOM, PNG or JPEG expected",
         reason=Reason.NOT_CT_FILE,
         at=path,
+        fix="tomogen xray --format png or dicom" if path.suffix == ".npy" else "save it as a grey PNG",
     )
