@@ -567,10 +567,12 @@ def test_views_of_one_patient_agree_and_upside_down_ones_are_noticed(pairs: Any,
     for frontal, lateral in pairs[preset]:
         assert agree(frontal, lateral, computed=True).verdict == "agree"
         assert agree(frontal[::-1], lateral, computed=True).verdict == "upside down"
+        assert agree(frontal[::-1], lateral, computed=True).view == "frontal"
         assert agree(frontal[::-1], lateral[::-1], computed=True).verdict == "upside down"
         turned = agree(frontal, lateral[::-1], computed=True)
         assert turned.verdict == "upside down" or (preset == "x2ct" and turned.verdict == "doubtful")
         assert turned.says
+        assert turned.view == "lateral"
 
 
 def test_another_patient_is_noticed_where_the_whole_scan_is_seen(pairs: Any) -> None:
