@@ -69,7 +69,7 @@ def main() -> None:
         for subject in (MADE, MEAN)
     }
     gain = figures[MADE]["psnr"] - figures[MEAN]["psnr"]
-    residuals = json.loads((out / "made.reconstruction.json").read_text())["residuals"]
+    residuals = json.loads((out / "made.nii.gz.reconstruction.json").read_text())["residuals"]
     record = {
         "command": "python docs/one_chest.py CHESTS OUT",
         "commands": [*prepared("CHESTS", "OTHERS", "OUT"), *reconstructed("OUT")],
