@@ -53,6 +53,7 @@ def against_truth(
         raise RecipeMismatch(
             f"a run that starts from {', '.join(loaded.synthesizer.conditions)} has no truth to be held to",
             at=loaded.run.path,
+            fix="look at its previews; tomogen reconstruct --style uses it",
         )
     return score_sides(sides, marks, modules, more=more, progress=progress)
 
