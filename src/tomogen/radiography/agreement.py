@@ -2,23 +2,23 @@
 
 For where files do not say it. Functions take pictures `(rows, columns)` on 0..1 as `normal` makes them.
 
-How often they err, in percent: 24 phantoms and 7 scans with the geometry `chest`, which sees all of the scan, and with
-`x2ct`, whose beam cuts its ends; 247 frontal and 42 lateral real radiographs, of which 11 pairs are taken to be of one
-patient each. Where a scan, or a real picture, ends elsewhere in each view, height profiles cannot tell patients apart.
+How often they err, in percent, on 24 phantoms and 7 scans with the geometry `chest`, which sees all of the scan (A, B), and
+with `x2ct`, whose beam cuts its ends (C, D); and on 247 frontal and 42 lateral real radiographs (E), of which 11 pairs are
+taken to be of one patient each. Where a scan, or a real picture, ends elsewhere in each view, height profiles cannot
+tell patients apart::
 
-|                                           | phantoms, chest | scans, chest | phantoms, x2ct | scans, x2ct | real |
-|-------------------------------------------|----|-----|----|-----|-----|
-| frontal taken for lateral by `likely`     |  0 |  43 |  0 |   0 |  10 |
-| lateral taken for frontal by `likely`     |  0 |   0 |  0 |   0 |   5 |
-| a right order called `swapped`            |  0 |   0 |  0 |   0 |   1 |
-| a swapped order not called so             |  0 |  10 |  0 |   0 |  12 |
-| a pair of one patient refused             |  0 |   0 |  0 |   0 |   0 |
-| a pair of one patient `doubtful`          |  0 |   0 |  0 |  29 |  27 |
-| upside-down lateral refused               | 100 | 100 | 79 | 57 |  64 |
-| upside-down lateral not even doubtful     |  0 |   0 |  0 |  29 |   0 |
-| upside-down frontal, or both, refused     | 100 | 100 | 100 | 100 | 100 |
-| another patient's lateral refused         | 60 |  83 |  1 |  26 |  16 |
-| another patient's not even doubtful       |  5 |   7 | 88 |  48 |  40 |
+                                                A    B    C    D    E
+    frontal taken for lateral by `likely`       0   43    0    0   10
+    lateral taken for frontal by `likely`       0    0    0    0    5
+    a right order called `swapped`              0    0    0    0    1
+    a swapped order not called so               0   10    0    0   12
+    a pair of one patient refused               0    0    0    0    0
+    a pair of one patient `doubtful`            0    0    0   29   27
+    upside-down lateral refused               100  100   79   57   64
+    upside-down lateral not even doubtful       0    0    0   29    0
+    upside-down frontal, or both, refused     100  100  100  100  100
+    another patient's lateral refused          60   83    1   26   16
+    another patient's not even doubtful         5    7   88   48   40
 
 Of the 247 real frontal radiographs 1 percent are called upside down though they are not.
 """
