@@ -2,10 +2,10 @@
 
 For where files do not say it. Functions take pictures `(rows, columns)` on 0..1 as `normal` makes them.
 
-How often they err, in percent, on 24 phantoms and 7 scans with the geometry `chest`, which sees all of the scan (A, B), and
-with `x2ct`, whose beam cuts its ends (C, D); and on 247 frontal and 42 lateral real radiographs (E), of which 11 pairs are
-taken to be of one patient each. Where a scan, or a real picture, ends elsewhere in each view, height profiles cannot
-tell patients apart::
+How often they err, in percent, on 24 phantoms and 7 scans with the geometry `chest`, which sees all of the scan
+(A, B), and with `x2ct`, whose beam cuts its ends (C, D); and on 247 frontal and 42 lateral real radiographs (E), of
+which 11 pairs are taken to be of one patient each. Where a scan, or a real picture, ends elsewhere in each view, height
+profiles cannot tell patients apart::
 
                                                 A    B    C    D    E
     frontal taken for lateral by `likely`       0   43    0    0   10
