@@ -60,3 +60,13 @@ def test_every_page_that_a_script_fills_has_its_place() -> None:
             assert rest.partition("<!--")[2].startswith(" end -->"), f"the next mark of {page} is no end"
             ready += 1
     assert ready >= 3
+
+
+def test_contrast_is_made_and_held_to_patients_never_seen(tmp_path: Path) -> None:
+    script = importlib.import_module("contrast")
+    script.main([str(tmp_path / "out"), "--tiny"])
+    figures = json.loads((tmp_path / "out" / "contrast.json").read_text())["figures"]
+    assert figures["floor: input"]["bias/structure"]["value"] < -50, "vessels without contrast are darker"
+    assert figures["made"]["mae"]["definition"]["mask"] == "body"
+    assert figures["made"]["mae"]["definition"]["n"] == [2]
+    assert (tmp_path / "out" / "contrast.png").stat().st_size > 1000
