@@ -1,5 +1,6 @@
 """CycleGAN: its networks, its pool, its game, and the radiographs it learns from."""
 
+import json
 import math
 import os
 import traceback
@@ -642,3 +643,12 @@ def test_a_run_does_not_go_on_with_other_radiographs(tmp_path: Path) -> None:
     prepare_radiographs([tmp_path / "radiographs"], tmp_path / "cases", split=(1, 0, 0), size=40, overwrite=True)
     with pytest.raises(RecipeMismatch, match="what lies beside"):
         trained(tmp_path, "run", resume=True)
+
+
+def test_previews_do_without_held_out_radiographs_where_a_small_split_lacks_a_kind(tmp_path: Path) -> None:
+    folder = prepared(tmp_path)
+    catalog = folder.path / "catalog.json"
+    told = json.loads(catalog.read_text())
+    told["cases"][0]["split"] = "val"  # a scan is held out, and no radiograph
+    catalog.write_text(json.dumps(told))
+    assert (trained(tmp_path, "run").path / "previews" / "step-000004.png").is_file()

@@ -372,3 +372,13 @@ def test_another_number_of_views_is_refused_by_the_model_itself(place: Path) -> 
     loaded = load(place / "two", "cpu")
     with pytest.raises(RecipeMismatch, match="the run takes"):
         xrays.scan_of(loaded, torch.zeros(1, 16, 16).numpy())
+
+
+def test_the_2d_baseline_reconstructs_and_is_evaluated_too(place: Path, tmp_path: Path) -> None:
+    small = [word for word in SMALL if "discriminator" not in word]
+    more = ("model.geometry=chest", "model.field=scan")
+    train("x2ct_2dcnn", place / "cases", tmp_path / "flat", set=(*small, *more), steps=1, threads=1, device="cpu")
+    done = reconstruct(tmp_path / "flat", tmp_path / "x.nii.gz", frontal=shots(place)["frontal"], device="cpu")
+    assert set(done.residuals) == {"pa"}
+    found = evaluate_run(tmp_path / "flat", place / "cases", out=tmp_path / "report", device="cpu")
+    assert found.scores.get("made", "reprojection").value > 0

@@ -150,10 +150,9 @@ def shots(
 ) -> NDArray[np.float32]:
     """Radiographs `(views, size, size)` of a scan in HU, on 0..1, each between two percentiles of its patient."""
     room = beam(hu.shape, spacing, views=views, geometry=geometry, field=field, size=size)
+    mu = attenuation(torch.from_numpy(np.array(hu)), energy)
     with torch.no_grad():
-        integrals = projector(room, hu.shape, spacing)(attenuation(torch.from_numpy(np.array(hu)), energy)[None])[
-            0
-        ].numpy()
+        integrals = projector(room, hu.shape, spacing)(mu[None])[0].numpy()
     return np.stack([levelled(one) for one in integrals])
 
 

@@ -81,6 +81,11 @@ class Config:
             raise RecipeMismatch("`voxel_weight`: no loss says what the volume is; usually 10")
         check_room(self.geometry, self.energy)
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The one view, as models of several name theirs."""
+        return (self.view,)
+
 
 class Generator(nn.Module):
     """A picture `(B, 1, n, n)` on 0..1 to a volume `(B, 1, n, n, n)` of 0 and more, in the view's frame."""
@@ -132,7 +137,7 @@ class Model(Synthesizer):
         """
         c = self.config
         return XRays(
-            folder, self.shape, data, views=(c.view,), geometry=c.geometry, energy=c.energy, field=c.field, split=split
+            folder, self.shape, data, views=c.views, geometry=c.geometry, energy=c.energy, field=c.field, split=split
         )
 
     def condition_shape(self, name: str) -> tuple[int, ...]:

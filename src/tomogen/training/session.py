@@ -13,7 +13,7 @@ import torch
 from tomogen.batch import Batch
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.stream import stream
-from tomogen.errors import Interrupted, OutOfSpace, TomogenError, TrainingDiverged
+from tomogen.errors import DataInvalid, Interrupted, OutOfSpace, TomogenError, TrainingDiverged
 from tomogen.progress import Progress
 from tomogen.run import Run
 from tomogen.training import checkpoint, plots, previews, watch
@@ -129,8 +129,9 @@ class Session:
         """What previews show: the first images of training; of a model with conditions, held-out ones if there are."""
         synthesizer, seed, held = self.game.synthesizer, self.training.seed, len(self.cases.of("val"))
         if synthesizer.conditions and held:
-            feed = synthesizer.feed(self.cases, self.game.recipe.data, "val")
-            return next(stream(feed, batch=min(COUNT[len(synthesizer.shape)], held), seed=seed))
+            with contextlib.suppress(DataInvalid):  # a split so small that it lacks labels, or radiographs of a kind
+                feed = synthesizer.feed(self.cases, self.game.recipe.data, "val")
+                return next(stream(feed, batch=min(COUNT[len(synthesizer.shape)], held), seed=seed))
         return next(self._stream(start=0, share=self.training.batch, ranks=1))
 
     def _log(self, log: BinaryIO) -> None:
