@@ -89,6 +89,34 @@ class Synthesizer(nn.Module, ABC):
     def after(self, turn: Turn) -> None:
         """What a player's weights must obey once it has moved, such as clipping."""
 
+    def told(self) -> dict[str, float]:
+        """What the log is to know of the state of training beyond its losses, by name: facts, told at each preview.
+
+        On several processes they are the first's.
+        """
+        return {}
+
+    def remade(self, batch: Batch) -> Tensor | None:
+        """What the model makes of a batch whose truth is `batch.image`, `(B, C, *shape)` on -1..1, nothing drawn.
+
+        Validation measures how far the two are apart. None for a model without a truth, from noise or of unpaired
+        images.
+        """
+        return None
+
+    @classmethod
+    def has_truth(cls) -> bool:
+        """Whether `remade` is the model's own: what it makes can be compared with what it should have made."""
+        return cls.remade is not Synthesizer.remade
+
+    def finish(self, images: Iterator[Tensor]) -> None:
+        """Fit what is fitted once training is over, in evaluation mode, on the weights that are published.
+
+        `images` are those of training, each once, at most some hundreds, in batches `(B, C, *shape)` on -1..1; they
+        are made as they are asked for. Buffers alone may change. Whatever is fitted is published; training itself
+        goes on, if it goes on, as if nothing had been.
+        """
+
     @abstractmethod
     def noise_shape(self, count: int) -> tuple[int, ...]:
         """Shape of the standard normal noise for `count` images; `(count, 0)` if none is used."""

@@ -333,6 +333,10 @@ class Model(Synthesizer):
         made = self.generator(self.windows.split(condition["source"]))
         return self.windows.join(made).clamp(-1, 1)
 
+    def remade(self, batch: Batch) -> Tensor:
+        """What becomes of each source."""
+        return self.generate(batch.image.new_zeros(self.noise_shape(len(batch.image))), batch.condition)
+
     def _generator_losses(self, made: Tensor, true: Tensor, given: Tensor) -> dict[str, Tensor]:
         config = self.config
         losses = {"reconstruction": config.reconstruction * self._distance(made, true)}

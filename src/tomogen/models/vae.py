@@ -40,6 +40,8 @@ BOUNDS = (-20.0, 10.0)
 """Of the log-variance: beyond, its exponential would leave float32's digits, or run away."""
 PATCH = 8
 """Least voxels along an axis that the discriminator takes."""
+FITTED = 1 << 24
+"""Numbers of all codes together, at most, that the prior is fitted to: under 1 GB on the way in float64."""
 JUDGED = "judged"
 """Kind of the autoencoder's turns in which the discriminator has a say."""
 
@@ -314,6 +316,21 @@ class Model(Synthesizer):
     def reconstruct(self, image: Tensor) -> Tensor:
         """Images as their codes' means have them."""
         return self.decode(self.encode(image).mean)
+
+    def remade(self, batch: Batch) -> Tensor:
+        """The reconstruction."""
+        return self.reconstruct(batch.image)
+
+    @torch.no_grad()
+    def finish(self, images: Iterator[Tensor]) -> None:
+        """Fit the prior to the codes of training images; of a single one it stays the standard normal."""
+        most, count, codes = max(2, FITTED // math.prod(self.config.code)), 0, []
+        for image in images:
+            codes.append([part.cpu() for part in self.encode(image)])
+            if (count := count + len(image)) >= most:
+                break
+        if count > 1:
+            self.fit_prior(Posterior(*(torch.cat(parts)[:most] for parts in zip(*codes, strict=True))))
 
     def fit_prior(self, codes: Posterior) -> None:
         """Fit the prior that `generate` samples to the posteriors of scans of the trained `shape`."""
