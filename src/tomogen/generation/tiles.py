@@ -198,6 +198,27 @@ def tiled(
     return Tiled(out, total, apart.value)
 
 
+def frugal(shape: Sequence[int], *, halo: Sizes, align: Sizes = 1, voxels: int) -> tuple[int, int, int]:
+    """Lengths of a tile of at most `voxels` with which a network with a halo computes the fewest voxels of a scan.
+
+    An axis without a halo is cut as finely as it can be, since no cut of it costs anything. Where halos alone are more
+    than `voxels`, the smallest tile that gets on. A tile as deep as it may be is held for all of a slice at once, in 16
+    bytes a voxel; so many voxels may be four times as many.
+    """
+    halos, aligned = _three(halo), _three(align)
+    choices = [_lengths(*axis) for axis in zip(shape, halos, aligned, strict=True)]
+    plane = shape[1] * shape[2]
+
+    def cost(cut: Sequence[tuple[int, int]]) -> tuple[bool, int, int]:
+        tile = math.prod(length for length, _ in cut)
+        if tile > voxels or cut[0][0] * plane > 4 * voxels:
+            return True, tile, 0
+        return False, math.prod(computed for _, computed in cut), tile
+
+    depth, height, width = (length for length, _ in min(itertools.product(*choices), key=cost))
+    return depth, height, width
+
+
 def in_hu(network: Network, window: Window) -> Network:
     """A network on -1..1 as one that takes HU and gives HU."""
 
@@ -205,6 +226,17 @@ def in_hu(network: Network, window: Window) -> Network:
         return window.to_hu(network(*(window.to_unit(tile) for tile in tiles)).float())
 
     return wrapped
+
+
+def _lengths(size: int, halo: int, align: int) -> list[tuple[int, int]]:
+    """Ways to cut an axis: the length of a tile, and the voxels that all tiles of it compute together."""
+    total, shared = _ceil(size, align), 2 * _ceil(halo, align)
+    if not shared:
+        return [(align, total * align)]
+    fewest = {total: 1}
+    for count in range(2, total - shared + 1):
+        fewest.setdefault(shared + _ceil(total - shared, count), count)
+    return [(units * align, units * count * align) for units, count in fewest.items()]
 
 
 class _Slab:

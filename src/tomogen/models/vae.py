@@ -246,6 +246,11 @@ class Model(Synthesizer):
         return self.config.stride
 
     @property
+    def code(self) -> tuple[int, ...]:
+        """Shape of the code of an image of the trained `shape`: channels, then a grid with as many axes."""
+        return self.config.code
+
+    @property
     def halo(self) -> Halo:
         """What a tile needs around it to be coded, or decoded, as in the whole; a slab's depth needs nothing.
 
