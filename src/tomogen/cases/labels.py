@@ -15,6 +15,8 @@ from tomogen.cases.folder import Case, CaseFolder
 from tomogen.cases.scans import Scans
 from tomogen.errors import DataInvalid, InputMissing, Reason, RecipeMismatch
 
+LABEL = "label"
+"""The condition of a model with classes: one-hot `(B, classes)`, float32."""
 COLUMNS = ("case", "label")
 SHOWN = 5
 """Names in a message, at most."""
@@ -122,7 +124,7 @@ class Labelled:
     def draw(self, seed: int, number: int) -> Sample:
         """Image `number` of the stream of `seed`, and the class of the case that it is of."""
         case = self.scans.place(seed, number).item.case
-        return Sample(self.scans.draw(seed, number).image, {"label": self.rows[case.id]})
+        return Sample(self.scans.draw(seed, number).image, {LABEL: self.rows[case.id]})
 
 
 def labelled(scans: Feed, folder: CaseFolder, path: str | None, classes: int, split: str = "train") -> Feed:

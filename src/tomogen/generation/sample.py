@@ -5,15 +5,16 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tomogen import formats, storage
-from tomogen.batch import normal, seed_of
-from tomogen.errors import RecipeMismatch, UsageFault
+from tomogen.errors import UsageFault
 from tomogen.formats import Provenance, pictures
+from tomogen.generation.knobs import PLAIN, Knobs, Tuned
 from tomogen.generation.load import Loaded, load
 from tomogen.progress import Progress, silent
 from tomogen.run import occupied
@@ -24,13 +25,6 @@ SHOWN = 64
 """Slices in the grid, at most."""
 OURS = re.compile(r"sample-\d{6}(\..*)?|grid\.png")
 """What a sampling writes, and so may replace."""
-
-_VERBS = {
-    "xrays": "tomogen reconstruct RUN OUT --frontal PICTURE --lateral PICTURE",
-    "source": "tomogen translate RUN SCAN OUT",
-    "drr": "tomogen reconstruct RUN OUT --style THIS_RUN",
-}
-"""What a run is for that starts from a condition."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +40,8 @@ class SampleResult:
     """Voxels along (depth, height, width); a slice has depth 1."""
     spacing: tuple[float, float, float]
     """mm along (depth, height, width)."""
+    knobs: dict[str, Any]
+    """What was set beside the seed, by name."""
     files: tuple[Path, ...]
     """The files, and the folders of DICOM series."""
 
@@ -57,6 +53,11 @@ def sample(
     n: int = 1,
     seed: int = 0,
     format: str = "nii",
+    truncation: float | None = None,
+    mix: tuple[int, int] | None = None,
+    crossover: int | None = None,
+    noise: str | None = None,
+    label: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -67,18 +68,27 @@ def sample(
     window, the same in every format; the grid has the spacing of the training cases and its middle at 0 mm.
     A 2D run makes slices, and a picture of the first 64 of them, `grid.png`.
 
+    The other knobs are those of runs of stylegan2, set for all samples. `truncation` draws styles to their mean: 1 is
+    as trained, 0 the mean scan, without noise unless `noise` says otherwise. `mix` makes one scan of two samples of
+    the seed, by their numbers: the first's styles and noise in the first `crossover` layers, coarse ones, the second's
+    in the others. `noise` tells which layers have noise: `all`, `none`, or numbers such as `0,1,2`. `label` names a
+    class; without it each sample picks one, and truncation goes to the mean of all classes.
+
     Raises:
         UsageFault: `out` holds something and `overwrite` is not given, or is a file; no format, or one that is
-            unknown; no sample.
-        RecipeMismatch: a run that makes scans of something else than noise; and as `load` says.
+            unknown; no sample; a knob out of its range, or without the other that it needs.
+        RecipeMismatch: a run that makes scans of something else than noise, or has no such knob; and as `load` says.
         InputMissing, DependencyMissing: as `load` says.
     """
+    knobs = Knobs(truncation=truncation, mix=mix, crossover=crossover, noise=noise, label=label)
     out = Path(out)
     if out.resolve() == Path(run).resolve():
         raise UsageFault("the samples and the run are one folder", at=out, fix="another folder for the samples")
     endings = formats.endings(format)
     if n < 1 or not endings:
         raise UsageFault(f"nothing to make: n={n}, format {format!r}", fix="--n 1 --format nii")
+    if mix is not None and n > 1:
+        raise UsageFault(f"two samples mixed at one crossover are one scan, not {n}", fix="--n 1")
     taken = occupied(out)
     if taken and not (overwrite and out.is_dir()):
         raise UsageFault(
@@ -87,20 +97,21 @@ def sample(
             fix="--overwrite, or another folder" if out.is_dir() else "name a folder",
         )
     loaded = load(run, device)
-    if loaded.synthesizer.conditions:
-        raise RecipeMismatch(
-            f"the run makes scans of {', '.join(loaded.synthesizer.conditions)}, not of noise",
-            at=run,
-            fix=_VERBS.get(loaded.synthesizer.conditions[0]),
-        )
+    scans = volumes(loaded, n, seed, knobs)
     names: list[str] = []
     slices: list[NDArray[np.int16]] = []
     place = out.with_name(f"{out.name}.new") if taken else out
     with storage.whole(place) as staging:
         staging.mkdir()
-        for index, volume in enumerate(volumes(loaded, n, seed), start=1):
+        for index, volume in enumerate(scans, start=1):
             progress(index - 1, n, f"sample {index}")
-            provenance = Provenance(model=loaded.run.recipe.model, run=loaded.run.identifier, seed=seed, index=index)
+            provenance = Provenance(
+                model=loaded.run.recipe.model,
+                run=loaded.run.identifier,
+                seed=seed,
+                index=index,
+                source=f"{knobs.spelled()}, seed {seed}, sample {index}" if knobs.given else "",
+            )
             for ending in endings.values():
                 names.append(f"sample-{index:06d}{ending}")
                 formats.write(volume, staging / names[-1], provenance)
@@ -119,31 +130,38 @@ def sample(
         seed=seed,
         n=n,
         shape=volume.shape,
-        spacing=loaded.run.spacing,
+        spacing=volume.spacing,
+        knobs=knobs.given,
         files=tuple(out / name for name in names),
     )
 
 
-def volumes(loaded: Loaded, n: int, seed: int) -> Iterator[Volume]:
+def volumes(loaded: Loaded, n: int, seed: int, knobs: Knobs = PLAIN) -> Iterator[Volume]:
     """`n` scans in int16 HU, one at a time.
 
     Made one by one: convolutions round differently in batches of another size, by enough to move a voxel by 1 HU.
+
+    Raises:
+        RecipeMismatch, UsageFault: at once, as `Tuned` says.
     """
-    return (volume(loaded, seed, index) for index in range(1, n + 1))
+    tuned = Tuned(loaded, knobs)
+    return (placed(loaded, tuned.image(seed, index)) for index in range(1, n + 1))
 
 
 def volume(loaded: Loaded, seed: int, index: int) -> Volume:
     """Sample `index` (from 1) of a seed in int16 HU, its middle at 0 mm; a slice has depth 1."""
-    hu = loaded.run.window.to_hu(images(loaded, seed, index)).round().to(torch.int16).cpu().numpy()
-    return Volume(_deep(hu), centred(_deep(hu).shape, loaded.run.spacing), Acquisition(synthetic=True))
+    return placed(loaded, images(loaded, seed, index))
 
 
 def images(loaded: Loaded, seed: int, index: int) -> torch.Tensor:
     """Image `index` of a seed, `shape`, on -1..1."""
-    synthesizer = loaded.synthesizer
-    noise = normal([seed_of("sample", seed, index)], "noise", synthesizer.noise_shape(1)[1:])
-    with torch.inference_mode():
-        return synthesizer.generate(noise.to(loaded.device), {})[0, 0].float()
+    return Tuned(loaded, PLAIN).image(seed, index)
+
+
+def placed(loaded: Loaded, image: torch.Tensor) -> Volume:
+    """An image on -1..1 as a scan in int16 HU with the spacing of the training cases, its middle at 0 mm."""
+    hu = loaded.run.window.to_hu(image).round().to(torch.int16).cpu().numpy()
+    return Volume(_deep(hu), centred(_deep(hu).shape, loaded.run.spacing), Acquisition(synthetic=True))
 
 
 def _deep(hu: NDArray[np.int16]) -> NDArray[np.int16]:

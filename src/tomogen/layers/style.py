@@ -126,7 +126,9 @@ def truncated(w: Tensor, middle: Tensor, truncation: float) -> Tensor:
     """
     if not 0 <= truncation <= 1:
         nearest = min(1.0, max(0.0, truncation))
-        raise UsageFault(f"truncation {truncation:g}: from 0 (the mean) to 1 (untouched)", fix=f"{nearest:g}")
+        raise UsageFault(
+            f"truncation {truncation:g}: from 0 (the mean) to 1 (untouched)", fix=f"--truncation {nearest:g}"
+        )
     return torch.lerp(middle.expand_as(w), w, truncation)
 
 
@@ -143,7 +145,7 @@ def mixed(first: Tensor, second: Tensor, crossover: int) -> Tensor:
         raise UsageFault(f"styles of {tuple(first.shape[1:])} and {tuple(second.shape[1:])} cannot be mixed")
     if not 0 <= crossover <= layers:
         nearest = min(layers, max(0, crossover))
-        raise UsageFault(f"crossover {crossover}: from 0 to the model's {layers} layers", fix=f"{nearest}")
+        raise UsageFault(f"crossover {crossover}: from 0 to the model's {layers} layers", fix=f"--crossover {nearest}")
     return torch.cat([first[:, :crossover], second[:, crossover:]], 1)
 
 

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tomogen.batch import Batch, normal, seed_of
 from tomogen.cases.feed import Feed
 from tomogen.cases.folder import CaseFolder
-from tomogen.cases.labels import labelled
+from tomogen.cases.labels import LABEL, labelled
 from tomogen.errors import RecipeMismatch
 from tomogen.layers import style
 from tomogen.layers.activation import LeakyReLU
@@ -29,8 +29,6 @@ from tomogen.synthesizer import Synthesizer, Turn
 if TYPE_CHECKING:
     from tomogen.recipe import Data
 
-LABEL = "label"
-"""The condition of a model with classes: one-hot `(B, classes)`."""
 PATH_DECAY = 0.01
 """Of the mean path length, per path turn (Karras 2020, appendix B)."""
 MIDDLE = 4096
@@ -193,28 +191,6 @@ class Discriminator(nn.Module):
         return score
 
 
-class Styled(Protocol):
-    """What tools for latent spaces need of a model: from noise to styles, and from styles to images.
-
-    A style is `(B, layers, width)`, coarse layers first; `layers.style.truncated` and `.mixed` change it.
-    """
-
-    style_layers: int
-    """Layers of a style; a crossover lies from 0 to this."""
-
-    def styles(self, noise: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
-        """The styles of `noise` as `generate` takes it."""
-
-    def middle(self, condition: Mapping[str, Tensor]) -> Tensor:
-        """The mean style, `(1, layers, width)`; with classes that of each label, `(B, layers, width)`."""
-
-    def synthesise(self, styles: Tensor, noise: Tensor | None = None, quiet: Sequence[int] = ()) -> Tensor:
-        """Images of styles on -1..1. `noise`, as `generate` takes it, gives the fine detail; None for none.
-
-        `quiet` numbers the convolutions, coarse first, that go without.
-        """
-
-
 class Model(Synthesizer):
     """Generator and discriminator, their turns, and the tools for styles.
 
@@ -239,6 +215,7 @@ class Model(Synthesizer):
         self.conditions = (LABEL,) if config.classes else ()  # type: ignore[misc]
         self.style_layers = 2 * config.doublings + 2
         self.generator = Generator(config)
+        self.noise_layers = self.generator.grids
         self.discriminator = Discriminator(config)
         self.path_length = RunningMean(PATH_DECAY)
 
@@ -327,6 +304,14 @@ class Model(Synthesizer):
             parts[layer] = None
         image: Tensor = self.generator(styles, parts)
         return image
+
+    def crossed(self, first: Tensor, second: Tensor, crossover: int) -> Tensor:
+        """Noise whose convolutions with a style layer below `crossover` have that of `first`, the others of `second`.
+
+        Convolution k takes layer k; the last layer is the image's, and has none.
+        """
+        mine = self.config.latent + sum(math.prod(grid) for grid in self.generator.grids[:crossover])
+        return torch.cat([first[:, :mine], second[:, mine:]], 1)
 
     def _drawn(self, batch: Batch, purpose: str) -> tuple[Tensor, list[Tensor]]:
         """Styles and noise for training images, most of them mixed of two styles at a layer of chance."""
