@@ -4,7 +4,7 @@ import hashlib
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ CONDITION = "source"
 
 SHARED = 4
 """A tile shares at least one part in so many of each side with the next: half would take 3.4 times as many tiles."""
+
+LOCAL = (32, 128, 128)
+"""Voxels of a tile of a network that says how far it sees: tiles are then as the whole, of whatever size."""
 
 UNLIKE = 0.1
 """Part by which a scan's voxels may differ from those that a run learnt from before a warning is due."""
@@ -193,11 +196,13 @@ def _network(loaded: Loaded, shown: Volume, progress: Progress) -> tuple[NDArray
     def network(tile: Tensor) -> Tensor:
         return synthesizer.generate(noise, {CONDITION: tile})
 
-    side = synthesizer.shape
-    overlap = [-(-voxels // SHARED) for voxels in side]
-    made = tiled(
-        in_hu(network, window), shown.hu, tile=side, overlap=overlap, fill=HU_FLOOR, device=device, progress=progress
-    )
+    reach: tuple[int, int, int] | None = getattr(synthesizer, "reach", None)
+    if reach is None:
+        side = synthesizer.shape
+        cut: dict[str, Any] = {"tile": side, "overlap": [-(-voxels // SHARED) for voxels in side]}
+    else:
+        cut = {"tile": LOCAL, "halo": reach, "align": 2}
+    made = tiled(in_hu(network, window), shown.hu, **cut, fill=HU_FLOOR, device=device, progress=progress)
     return made.values, made.tiles, made.seam
 
 

@@ -6,7 +6,7 @@ several HU windows, each a channel; all of them make the output.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -77,7 +77,7 @@ class Config:
     label_smoothing: float = 0.0
     """The labels of real patches are drawn between 1 less this and 1, anew for every score."""
     adversarial: float = 1.0
-    """Weight of the game in the generator's loss."""
+    """Weight of the game in the generator's loss. Where this and `matching` are 0 there is no discriminator."""
     reconstruction: float = 100.0
     """Weight of the distance from the truth."""
     structure: Literal["none", "ssim", "ms_ssim"] = "none"
@@ -128,6 +128,11 @@ class Config:
             if low > reached:
                 raise RecipeMismatch(f"`windows`: none holds the HU from {reached:g} to {low:g}")
             reached = max(reached, high)
+
+    @property
+    def judged(self) -> bool:
+        """Whether a discriminator has a word in the loss."""
+        return self.adversarial > 0 or self.matching > 0
 
     @property
     def depths(self) -> list[int]:
@@ -284,7 +289,7 @@ class Discriminator(nn.Module):
 class Model(Synthesizer):
     """Generator and discriminator, and their turns."""
 
-    players = ("generator", "discriminator")
+    players: Sequence[str] = ("generator", "discriminator")  # type: ignore[misc]  # alone where nothing is judged
     averaged = ("generator",)
     conditions = ("source",)
 
@@ -294,7 +299,24 @@ class Model(Synthesizer):
         self.shape = config.shape
         self.windows = Windows(config.span, config.windows)
         self.generator = Generator(config)
-        self.discriminator = Discriminator(config)
+        if config.judged:
+            self.discriminator = Discriminator(config)
+        else:
+            self.players = ("generator",)
+
+    @property
+    def reach(self) -> tuple[int, int, int] | None:
+        """Voxels around a voxel, along each axis, that what is made of it depends on; a patch may then have any even size.
+
+        None where that is the whole patch, by a norm over space or by coordinates: of one level alone it is not.
+        Before the end a convolution of 4 and one of 3 on the doubled grid see 3 voxels, in depth 2 where it is halved;
+        `detail` has two more of 3.
+        """
+        config = self.config
+        if config.levels > 1 or config.coordinates:
+            return None
+        halved, last = config.depths[1] < config.depths[0], 2 * bool(config.detail)
+        return (2 if halved else 0) + last, 3 + last, 3 + last
 
     def feed(self, folder: CaseFolder, data: "Data", split: str = "train") -> Feed:
         """Pairs of scans: the image is the target, `source` the input.
@@ -313,14 +335,16 @@ class Model(Synthesizer):
     def turns(self, step: int) -> Iterator[Turn]:
         """The generator, then the discriminator on the same pair and on what the generator made of it."""
         yield Turn("generator")
-        yield Turn("discriminator", fresh=False)
+        if self.config.judged:
+            yield Turn("discriminator", fresh=False)
 
     def forward(self, turn: Turn, batch: Batch) -> dict[str, Tensor]:
         """Loss terms of the generator's or the discriminator's move."""
         given, true = self.windows.split(batch.condition["source"]), self.windows.split(batch.image)
         if turn.player == "generator":
             made = self.generator(self.windows.split(self._noisy(batch)))
-            self.hand_on(batch, made)
+            if self.config.judged:
+                self.hand_on(batch, made)
             return self._generator_losses(made, true, given)
         return self._discriminator_losses(self.handed(batch), true, given, batch)
 
@@ -340,7 +364,7 @@ class Model(Synthesizer):
     def _generator_losses(self, made: Tensor, true: Tensor, given: Tensor) -> dict[str, Tensor]:
         config = self.config
         losses = {"reconstruction": config.reconstruction * self._distance(made, true)}
-        if config.adversarial or config.matching:
+        if config.judged:
             *features, scores = self.discriminator(made, given)
             game = adversarial if config.game == "cross_entropy" else least_squares
             losses["adversarial"] = config.adversarial * game.generator_loss(scores)
