@@ -69,6 +69,8 @@ class Training:
     """Steps from one preview to the next."""
     keep: Annotated[int, Field(ge=1)] = 3
     """Checkpoints that are kept."""
+    publish: Literal["last", "best"] = "last"
+    """Which weights generation gets: the last, or those of the preview at which held-out images came out best."""
     seed: Annotated[int, Field(ge=0)] = 0
     """All randomness of a run follows from this number."""
 

@@ -57,7 +57,10 @@ def train(
         # Imported once what was typed is known to be right: torch and Fabric take seconds.
         from tomogen.training.devices import fabric_of, leave, quiet, repeatable
         from tomogen.training.start import Start
+        from tomogen.training.validation import require
 
+        if plan.training.publish == "best":
+            require(plan, cases)
         with quiet(), repeatable(threads):
             fabric = fabric_of(device, devices, nodes, strategy, plan.training.precision)
             fabric.launch()

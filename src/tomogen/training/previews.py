@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from tomogen.batch import Batch, normal, seed_of
+from tomogen.cases.folder import CaseFolder
 from tomogen.formats.pictures import views
 from tomogen.intensity import Window
 from tomogen.storage import whole
+from tomogen.training import looks
 from tomogen.training.trainer import Game
 from tomogen.volume import Volume, affine_of
 
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
 
 COUNT = {2: 16, 3: 4}
 """Images in a preview, at most, by their number of axes."""
+ROWS = 3
+"""Volumes made from something, each a row beside that and its truth."""
 LEGIBLE = 128
 """Pixels along an image's longest side, at least."""
 MILLISECONDS = 200
 """Of each picture in the film."""
 COMPARED = "real-and-made.png"
-"""Beside the previews: what was given, real images and the last preview's, side by side."""
+"""Beside the previews: of the last one what was given, made and real, side by side."""
 
 
 class Shown(NamedTuple):
@@ -34,33 +38,53 @@ class Shown(NamedTuple):
     real: Tensor
     given: Mapping[str, Tensor] = {}
     """By name: images like those, or pictures `(count, views, rows, columns)` of volumes."""
+    remade: Tensor | None = None
+    """What an autoencoder makes of the real ones."""
+
+
+def shown(game: Game, cases: CaseFolder) -> Batch:
+    """The images of previews: of a model that makes something of them held-out ones, or else the first of training."""
+    synthesizer, recipe = game.synthesizer, game.recipe
+    dims, held = len(synthesizer.shape), None
+    most = ROWS if synthesizer.conditions and dims == 3 else COUNT[dims]
+    if synthesizer.conditions or synthesizer.has_truth():
+        held = looks.held_out(synthesizer, recipe, cases, most)
+    return (held or looks.of_training(synthesizer, recipe, cases, min(most, recipe.training.batch))).first(most)
 
 
 class Previews:
-    """Fixed noise, fixed conditions, and the real images that belong to them."""
+    """Fixed noise, and the first images of a batch with their conditions."""
 
     def __init__(self, game: Game, first: Batch) -> None:
-        """Of the first images of a batch: the first in training, or held-out ones where there are conditions."""
         count = min(COUNT[len(game.synthesizer.shape)], len(first.image))
-        seeds = [seed_of(game.recipe.training.seed, "preview", number) for number in range(count)]
+        seeds = tuple(seed_of(game.recipe.training.seed, "preview", number) for number in range(count))
         self.game = game
         self.noise = normal(seeds, "noise", game.synthesizer.noise_shape(1)[1:])
-        self.condition = {name: value[:count] for name, value in first.condition.items()}
-        self.real = first.image[:count].float().cpu()
+        condition = {name: value[:count] for name, value in first.condition.items()}
+        self.first = Batch(first.image[:count].float().cpu(), condition, seeds)
 
     def images(self) -> Shown:
         """Images by the model as it is now, and the real ones, which never change. All processes take part."""
+        condition = self.first.condition
+        made = [
+            self.game.generate(self.noise[rows], {name: value[rows] for name, value in condition.items()})
+            for rows in self._portions()
+        ]
+        given = {name: value.float().cpu() for name, value in condition.items() if value.ndim > 2}
+        return Shown(torch.cat(made), self.first.image, given, self._remade())
+
+    def _remade(self) -> Tensor | None:
+        """Of a model that makes images of noise and of images alike; others make all they can from conditions."""
+        if self.first.condition or not self.game.synthesizer.has_truth():
+            return None
+        image, seeds = self.first.image, self.first.seeds
+        made = [self.game.remake(Batch(image[rows], {}, seeds[rows])) for rows in self._portions()]
+        return torch.cat([part for part in made if part is not None])
+
+    def _portions(self) -> list[slice]:
         training = self.game.recipe.training
         size = training.micro_batch or training.batch
-        parts = [
-            self.game.generate(
-                self.noise[first : first + size],
-                {name: value[first : first + size] for name, value in self.condition.items()},
-            )
-            for first in range(0, len(self.noise), size)
-        ]
-        given = {name: value.float().cpu() for name, value in self.condition.items() if value.ndim > 2}
-        return Shown(torch.cat(parts), self.real, given)
+        return [slice(first, first + size) for first in range(0, len(self.noise), size)]
 
     def variety(self, images: Shown) -> float | None:
         """How much the images differ from one another, as a share of how much real ones do; None for one image."""
@@ -69,7 +93,10 @@ class Previews:
 
 
 def write(images: Shown, window: Window, spacing: tuple[float, float, float], path: Path) -> None:
-    """A PNG of what was made, and beside it one of what was given, the real and the made; grey by the run's window."""
+    """A PNG of what was made, and beside it a sheet of columns, grey by the run's window.
+
+    Of what is made from something: input, made, real. Of an autoencoder: real, reconstructed, made. Else real, made.
+    """
     made = picture(images.made, window, spacing)
     with whole(path) as partial:
         made.save(partial, format="png")
@@ -77,9 +104,12 @@ def write(images: Shown, window: Window, spacing: tuple[float, float, float], pa
         name: picture(value, window, spacing) if value.ndim == images.made.ndim else _pictures(value, made.height)
         for name, value in images.given.items()
     }
-    both = _side_by_side({**given, "real": picture(images.real, window, spacing), "made": made})
+    real = {"real": picture(images.real, window, spacing)}
+    if images.remade is not None:
+        real["reconstructed"] = picture(images.remade, window, spacing)
+    columns = {**given, "made": made, **real} if given else {**real, "made": made}
     with whole(path.with_name(COMPARED)) as partial:
-        both.save(partial, format="png")
+        _side_by_side(columns).save(partial, format="png")
 
 
 def picture(images: Tensor, window: Window, spacing: tuple[float, float, float]) -> "Image":

@@ -9,23 +9,26 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from tomogen.batch import Batch
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.stream import stream
-from tomogen.errors import DataInvalid, Interrupted, OutOfSpace, TomogenError, TrainingDiverged
+from tomogen.errors import Interrupted, OutOfSpace, TomogenError, TrainingDiverged
 from tomogen.progress import Progress
 from tomogen.run import Run
-from tomogen.training import checkpoint, plots, previews, watch
+from tomogen.training import checkpoint, looks, plots, previews, validation, watch
 from tomogen.training.board import Board
 from tomogen.training.checkpoint import Checkpoint
 from tomogen.training.memory import out_of_memory, peak
-from tomogen.training.previews import COUNT, Previews
+from tomogen.training.previews import Previews
 from tomogen.training.signals import Stop
 from tomogen.training.trainer import Game, Step, train
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL", "ProcessGroup")
 """Words of the errors that a process meets when another one is gone."""
+FITTED = 256
+"""Training images, at most, that a model may fit something to once training is over."""
 
 
 class Session:
@@ -53,16 +56,22 @@ class Session:
         self.warn = warn
         self.training = game.recipe.training
         self.leads = game.fabric.global_rank == 0
+        self.validation = validation.of(game, cases)
         self.last = Step(0, 0, {})
         self.saved: int | None = None
+        self.finished = False
         self.seconds = 0.0
 
     def resume(self, start: Checkpoint) -> None:
         """Set everything to a checkpoint."""
-        self.game.restore(start.tensors())
+        tensors = start.tensors()
+        self.game.restore(tensors)
+        if self.validation:
+            self.validation.resume(start.facts, tensors.get("best", {}))
         self.last = Step(start.step, int(start.facts["images"]), dict(start.facts["losses"]))
         self.seconds = float(start.facts["seconds"])
         self.saved = start.step
+        self.finished = bool(start.facts.get("finished"))
         if self.leads:
             self.progress(start.step, self.training.steps, f"resumed from {start.path.name}")
 
@@ -97,12 +106,12 @@ class Session:
 
     def _play(self, stop: Stop, log: BinaryIO, board: Board | None) -> None:
         began = time.monotonic() - self.seconds
-        pictures = Previews(self.game, self._shown())
+        pictures = Previews(self.game, previews.shown(self.game, self.cases))
         if self.last.step == 0:
             self._preview(pictures, log)
         share, ranks = self.training.batch // self.game.fabric.world_size, self.game.fabric.world_size
         batches = self._stream(start=self.last.images, share=share, ranks=ranks)
-        if self.last.step >= self.training.steps and self.saved is None:
+        if self.last.step >= self.training.steps and not self.finished:
             self._save()
         for step in train(self.game, batches, step=self.last.step, images=self.last.images):
             self.last = step
@@ -125,36 +134,32 @@ class Session:
         rank = self.game.fabric.global_rank % ranks
         return stream(feed, batch=share, seed=self.training.seed, start=start, rank=rank, ranks=ranks)
 
-    def _shown(self) -> Batch:
-        """What previews show: the first images of training; of a model with conditions, held-out ones if there are."""
-        synthesizer, seed, held = self.game.synthesizer, self.training.seed, len(self.cases.of("val"))
-        if synthesizer.conditions and held:
-            with contextlib.suppress(DataInvalid):  # a split so small that it lacks labels, or radiographs of a kind
-                feed = synthesizer.feed(self.cases, self.game.recipe.data, "val")
-                return next(stream(feed, batch=min(COUNT[len(synthesizer.shape)], held), seed=seed))
-        return next(self._stream(start=0, share=self.training.batch, ranks=1))
-
     def _log(self, log: BinaryIO) -> None:
         if self.leads:
-            # NaN is no JSON; the guard speaks of it.
-            losses = {name: value if math.isfinite(value) else None for name, value in self.last.losses.items()}
+            losses = _numbers(self.last.losses)  # what is no number the guard speaks of
             line = {"step": self.last.step, "images": self.last.images, "seconds": round(self.seconds, 3)}
             _write(log, line | {"memory": peak(self.game.fabric.device) >> 20} | losses)
 
     def _preview(self, pictures: Previews, log: BinaryIO) -> None:
-        images = pictures.images()
+        """Pictures of what the model makes, what it tells, how far from the truth it is, and early words."""
+        step, images = self.last.step, pictures.images()
+        mae = self.validation.measure(step) if self.validation else []
         if not self.leads:
             return
-        picture = self.run.path / "previews" / f"{checkpoint.name_of(self.last.step)}.png"
+        picture = self.run.path / "previews" / f"{checkpoint.name_of(step)}.png"
         previews.write(images, self.run.window, self.run.spacing, picture)
-        _write(log, {"step": self.last.step, "event": "preview", "variety": pictures.variety(images)})
+        _write(log, {"step": step, "event": "preview", "variety": pictures.variety(images)})
+        if step and (told := self.game.synthesizer.told()):
+            _write(log, {"step": step, "event": "told", **_numbers(told)})
+        if self.validation:
+            _write(log, {"step": step, "event": "validation", **self.validation.event(mae)})
         events = self.run.events()
         said = {line["event"] for line in events}
         seen = [line for line in events if line["event"] == "preview"]
         for kind, text in watch.words(self.run.log(), seen).items():
             if kind not in said:
-                _write(log, {"step": self.last.step, "event": kind, "message": text})
-                self.warn(f"step {self.last.step}: {text}")
+                _write(log, {"step": step, "event": kind, "message": text})
+                self.warn(f"step {step}: {text}")
 
     def _guard(self) -> None:
         for name, value in self.last.losses.items():
@@ -196,11 +201,13 @@ class Session:
     def _save(self) -> None:
         if not self.game.finite():
             raise self._diverged("a weight is not finite")
-        state = self.game.state()
+        state, published = self.game.state(), self._published()
+        if self.validation and self.validation.best and self.validation.best.weights:
+            state["best"] = dict(self.validation.best.weights)
         failed: OSError | None = None
         if self.leads:
             try:
-                self._write_checkpoint(state)
+                self._write_checkpoint(state, published)
             except OSError as error:
                 failed = error
         failed = self.game.fabric.broadcast(failed)
@@ -208,25 +215,38 @@ class Session:
             raise failed if self.leads else SystemExit(0)
         self.saved = self.last.step
 
-    def _write_checkpoint(self, state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+    def _published(self) -> dict[str, Tensor]:
+        """The weights that generation gets: the last or the best, and once training is over what is fitted by them.
+
+        What is fitted is no part of a checkpoint: a longer second sitting goes on as an unbroken run would.
+        """
+        best = self.validation.best if self.validation else None
+        weights = dict(best.weights) if best and best.weights else self.game.weights()
+        return weights if self.last.step < self.training.steps else self.game.finish(weights, self._training_images())
+
+    def _training_images(self) -> Iterator[Tensor]:
+        images = looks.of_training(self.game.synthesizer, self.game.recipe, self.cases, FITTED)
+        for batch in images.batches(self.training.micro_batch or self.training.batch):
+            yield batch.image
+
+    def _write_checkpoint(self, state: Mapping[str, Mapping[str, Tensor]], published: Mapping[str, Tensor]) -> None:
         folder = self.run.path / "checkpoints"
         step, images, losses = self.last
         facts = {"step": step, "images": images, "seconds": round(self.seconds, 3), "losses": losses}
+        facts |= {"finished": step >= self.training.steps} | (self.validation.facts() if self.validation else {})
         # Published first: a run that was killed between the two repeats the steps and publishes the same again.
-        private = tuple(f"{name}." for name in self.game.synthesizer.private)
-        published = {**state["model"], **state["average"]}
-        published = {name: tensor for name, tensor in published.items() if not name.startswith(private)}
         checkpoint.publish(published, self.run.path / "weights.safetensors")
         checkpoint.save(folder, state, facts | dict(self.facts))
         checkpoint.prune(folder, self.training.keep)
 
     def _draw(self) -> None:
-        """The film and the loss plot of all so far. A full disk has been or will be told of elsewhere."""
+        """The film and the plots of all so far. A full disk has been or will be told of elsewhere."""
         if not self.leads:
             return
         with contextlib.suppress(OSError):
             previews.film(self.run.path / "previews", self.run.path / "progress.gif")
             plots.losses(self.run.log(), self.run.path / "losses.png")
+            plots.validation(self.run.events(), self.run.path / "validation.png")
 
     def _agreed(self, signal: int) -> int:
         """The signal that any process heard: all must leave after the same step."""
@@ -242,6 +262,11 @@ def _write(log: BinaryIO, line: Mapping[str, Any]) -> None:
     text = json.dumps(line).encode() + b"\n"
     if log.write(text) < len(text):
         raise OSError(errno.ENOSPC, "the log was written in part")
+
+
+def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
+    """The values as JSON can have them: None for what is no number."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _words(losses: Mapping[str, float]) -> str:

@@ -82,19 +82,39 @@ class Game:
             self.synthesizer.after(turn)
         return losses
 
-    @torch.no_grad()
     def generate(self, noise: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
         """Images by the averaged weights where there are some, on the CPU in float32. All processes take part."""
         device = self.fabric.device
         condition = {name: tensor.to(device) for name, tensor in condition.items()}
+        with self._averaged():
+            return self.synthesizer.generate(noise.to(device), condition).float().cpu()
+
+    def remake(self, batch: Batch) -> Tensor | None:
+        """What the model makes of a batch whose truth is known, as `generate` does; None where it has no truth."""
+        with self._averaged():
+            images = self.synthesizer.remade(self.fabric.to_device(batch))
+            return None if images is None else images.float().cpu()
+
+    @torch.no_grad()
+    def finish(self, weights: Mapping[str, Tensor], images: Iterator[Tensor]) -> dict[str, Tensor]:
+        """Weights as they are published once training is over: with what the model fits by them to training images.
+
+        What training goes on from stays as it is, bit by bit. All processes take part.
+        """
+        live = self.synthesizer.state_dict()
+        kept = {name: live[name].detach().clone() for name in weights}
         self.synthesizer.eval()
-        with self.average.applied() if self.average else contextlib.nullcontext(), self.fabric.autocast():
-            if isinstance(self.synthesizer, FSDPModule):
-                self.synthesizer.unshard()
-            images = self.synthesizer.generate(noise.to(device), condition).float().cpu()
-            self._free_gathered()
-        self.synthesizer.train()
-        return images
+        try:
+            for name, whole in weights.items():
+                _fill(live[name], whole)
+            # Without autocast: it is done once, and what is fitted should not be rounded.
+            with self._gathered():
+                self.synthesizer.finish(image.to(self.fabric.device) for image in images)
+            return {name: _whole(live[name]).clone() for name in weights}
+        finally:
+            for name, tensor in kept.items():
+                live[name].copy_(tensor)
+            self.synthesizer.train()
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Everything that training goes on from, by file name: whole tensors on the CPU. All processes take part."""
@@ -105,8 +125,14 @@ class Game:
             for name, parameter in self.synthesizer.get_submodule(player).named_parameters()
             for entry, value in raw.state.get(parameter, {}).items()
         }
-        average = {name: _whole(tensor) for name, tensor in self.average.tensors.items()} if self.average else {}
-        return {"model": model, "optimizers": optimizers, "average": average}
+        return {"model": model, "optimizers": optimizers, "average": self._average()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """What generation uses, averages where there are some: whole tensors on the CPU. All processes take part."""
+        private = tuple(f"{name}." for name in self.synthesizer.private)
+        model = {name: _whole(tensor) for name, tensor in self.synthesizer.state_dict().items()}
+        used = model | self._average()
+        return {name: tensor for name, tensor in used.items() if not name.startswith(private)}
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -129,11 +155,13 @@ class Game:
         return {name: sum(weight.numel() for weight in player.parameters()) for name, player in players.items()}
 
     def bytes(self) -> int:
-        """Size of a checkpoint: weights, averages, and what each optimizer keeps of every weight."""
+        """Size of a checkpoint: weights, averages, what each optimizer keeps of every weight, and the best weights."""
         kept = {"adam": 2, "rmsprop": 1}
         optimizers = sum(n * kept[self.settings[name].kind] for name, n in self.parameters().items())
-        tensors = [*self.synthesizer.state_dict().values(), *(self.average.tensors.values() if self.average else ())]
-        return 4 * (optimizers + sum(int(tensor.numel()) for tensor in tensors))
+        model = sum(int(tensor.numel()) for tensor in self.synthesizer.state_dict().values())
+        average = sum(int(tensor.numel()) for tensor in self.average.tensors.values()) if self.average else 0
+        best = model if self.recipe.training.publish == "best" else 0
+        return 4 * (optimizers + model + average + best)
 
     def finite(self) -> bool:
         """Whether all weights are finite numbers, on every process."""
@@ -145,6 +173,26 @@ class Game:
             return contextlib.nullcontext()
         context: contextlib.AbstractContextManager[Any] = self.fabric.no_backward_sync(self.module)
         return context
+
+    def _average(self) -> dict[str, Tensor]:
+        return {name: _whole(tensor) for name, tensor in self.average.tensors.items()} if self.average else {}
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The model as generation uses it: in evaluation, by averaged weights, in the recipe's precision."""
+        self.synthesizer.eval()
+        average = self.average.applied() if self.average else contextlib.nullcontext()
+        with torch.no_grad(), average, self.fabric.autocast(), self._gathered():
+            yield
+        self.synthesizer.train()
+
+    @contextlib.contextmanager
+    def _gathered(self) -> Iterator[None]:
+        """Under FSDP: the whole weights in every process, freed in the end."""
+        if isinstance(self.synthesizer, FSDPModule):
+            self.synthesizer.unshard()
+        yield
+        self._free_gathered()
 
     def _free_gathered(self) -> None:
         """Under FSDP: free the gathered weights, so that none outlives a change of the shards it came from."""
