@@ -16,11 +16,13 @@ from safetensors.torch import save_file
 from tomogen import formats
 from tomogen.cli.sample import command
 from tomogen.errors import RecipeMismatch, TomogenError, UsageFault
+from tomogen.generation import codes
 from tomogen.generation.knobs import Knobs, Tuned
 from tomogen.generation.load import load
 from tomogen.generation.sample import sample
 from tomogen.recipe import Recipe
 from tomogen.run import Run
+from tomogen.volume import Volume, affine_of
 
 TINY = {
     "stylegan2": [
@@ -31,8 +33,8 @@ TINY = {
         "model.shape=[8,16,8]", "model.doublings=1", "model.width=4", "model.widest=8", "model.latent=8",
         "model.mapping=2",
     ],
+    "vae3d_light": ["model.shape=[8,8,8]", "model.doublings=1", "model.width=4", "model.latent=2"],
     "wgan2d": ["model.shape=[16,32]", "model.width=4", "model.widest=8", "model.latent=6"],
-    "pix2pix3d": ["model.shape=[8,64,64]", "model.width=4", "model.widest=8"],
 }  # fmt: skip
 LAYERS = 6
 """Of the styles of the tiny stylegan2: two for the seed, two for each doubling, the last for the image alone."""
@@ -48,7 +50,8 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Maker:
     def make(name: str, classes: tuple[str, ...] = ()) -> Path:
         recipe = Recipe.load(name, [*TINY[name], *([f"model.classes={len(classes)}"] if classes else [])])
         path = tmp_path_factory.mktemp("runs") / name
-        Run.create(path, recipe, {"spacing": (5.0, 1.5, 1.25), **({"labels": list(classes)} if classes else {})})
+        facts = {"spacing": (5.0, 1.5, 1.25), "body_mask": False}
+        Run.create(path, recipe, {**facts, **({"labels": list(classes)} if classes else {})})
         torch.manual_seed(0)
         model = recipe.build()
         for key, parameter in model.named_parameters():
@@ -203,6 +206,54 @@ def test_parents_of_a_mixture_keep_the_classes_that_they_picked(classed: Path, t
         assert np.array_equal(child, plain[index - 1])
 
 
+# ---- around a scan ----
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A scan of a size and a place of its own, on the voxels of the runs."""
+    hu = np.random.default_rng(0).integers(-900, 300, (9, 14, 11)).astype(np.int16)
+    affine = affine_of((5.0, 1.5, 1.25))
+    affine[:3, 3] = 40, -70, 12
+    return formats.write(Volume(hu, affine), tmp_path / "scan.nii.gz")
+
+
+def test_around_a_scan_alpha_0_reconstructs_and_more_goes_further(make_run: Maker, scan: Path, tmp_path: Path) -> None:
+    run = make_run("vae3d_light")
+    loaded = load(run, "cpu")
+    mean = codes.decoded(loaded, codes.code_of(loaded, scan))
+    a, b = made(run, tmp_path / "0", n=2, around=scan, alpha=0.0)
+    assert np.array_equal(a, mean.hu)
+    assert np.array_equal(b, mean.hu)
+    far = []
+    for alpha in (0.5, None, 3.0):
+        one, two = made(run, tmp_path / str(alpha), n=2, around=scan, alpha=alpha)
+        assert not np.array_equal(one, two)
+        far.append(float(np.abs(one - mean.hu).mean()))
+    assert far[0] < far[1] < far[2]
+
+
+def test_what_is_drawn_around_a_scan_lies_where_it_lies(make_run: Maker, scan: Path, tmp_path: Path) -> None:
+    result = sample(make_run("vae3d_light"), tmp_path / "out", around=scan, device="cpu", format="nii,dicom")
+    assert result.shape == (9, 14, 11)
+    for file in result.files:
+        np.testing.assert_allclose(formats.read(file).affine, formats.read(scan).affine, atol=1e-4)
+
+
+def test_no_name_of_the_scan_is_written(make_run: Maker, scan: Path, tmp_path: Path) -> None:
+    named = scan.rename(tmp_path / "Erika-Mustermann.nii.gz")
+    sample(make_run("vae3d_light"), tmp_path / "out", around=named, device="cpu", format="nrrd,dicom")
+    written = b"".join(file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file())
+    assert b"alpha 1" in written
+    assert b"Mustermann" not in written
+
+
+def test_a_run_that_has_no_codes_goes_around_nothing(run: Path, scan: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeMismatch) as caught:
+        sample(run, tmp_path / "out", around=scan, device="cpu")
+    assert "vae" in str(caught.value)
+
+
 # ---- what is written of it ----
 
 
@@ -248,6 +299,9 @@ def test_the_result_lists_the_knobs(run: Path, tmp_path: Path) -> None:
         ({"noise": "some"}, "noise 'some'", "--noise 0,1,2"),
         ({"noise": ""}, "noise ''", "--noise 0,1,2"),
         ({"noise": "1,9,5"}, "noise in layer 9: the run has layers 0 (4 x 4) to 4 (16 x 16)", "--noise 1,4"),
+        ({"alpha": 0.5}, "alpha is how far from a scan", "--around SCAN --alpha 0.5"),
+        ({"around": "x", "alpha": -1.0}, "alpha -1: 0 (the reconstruction) or more", "--alpha 0"),
+        ({"around": "x", "alpha": float("inf")}, "alpha inf", "--alpha 1"),
         ({"mix": (1, 2), "crossover": 2, "n": 3}, "are one scan, not 3", "--n 1"),
     ],
 )
@@ -263,10 +317,11 @@ def test_a_knob_out_of_range_names_the_nearest_that_works(
 
 @pytest.mark.parametrize("knobs", [{"truncation": 0.7}, {"mix": (1, 2), "crossover": 1}, {"noise": "none"}])
 def test_a_run_without_styles_says_which_runs_have_them(make_run: Maker, tmp_path: Path, knobs: dict[str, Any]) -> None:
-    with pytest.raises(RecipeMismatch, match="a run of wgan has no styles") as caught:
-        sample(make_run("wgan2d"), tmp_path / "out", device="cpu", **knobs)
-    assert "stylegan2" in str(caught.value.fix)
-    assert not (tmp_path / "out").exists()
+    for name in ("wgan2d", "vae3d_light"):
+        with pytest.raises(RecipeMismatch, match=r"a run of \w+ has no styles") as caught:
+            sample(make_run(name), tmp_path / "out", device="cpu", **knobs)
+        assert "stylegan2" in str(caught.value.fix)
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["wgan2d", "stylegan2"])

@@ -11,7 +11,8 @@ def sample(streams: Streams, run: str, out: str, **options: Any) -> None:
     """Make N scans with the model of RUN and write them into the folder OUT.
 
     The same run, seed and number give the same scan. Values are Hounsfield units; a model of slices makes slices.
-    --truncation, --mix and --noise are for runs of stylegan2, --label for those that learnt classes.
+    --truncation, --mix and --noise are for runs of stylegan2, --label for those that learnt classes, --around for
+    runs of a VAE.
     """
     from tomogen.generation.sample import sample as make
 
@@ -42,6 +43,12 @@ command = verb(
     click.option("--crossover", type=int, metavar="L", help="Of --mix: how many layers are A's; 0 gives B."),
     click.option("--noise", metavar="LAYERS", help="Layers with noise: all, none, or by number, coarse first: 0,1,2."),
     click.option("--label", metavar="NAME", help="Make this class; otherwise each sample picks one."),
+    click.option(
+        "--around", metavar="SCAN", help="Draw around a scan, or around its code as `tomogen encode` writes it."
+    ),
+    click.option(
+        "--alpha", type=float, metavar="A", help="Of --around: how far, in deviations; 0 reconstructs, 1 if not given."
+    ),
     click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda", "mps"]),

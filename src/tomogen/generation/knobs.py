@@ -1,9 +1,11 @@
 """The knobs of `sample`: what may be set beside a seed, and what a run makes with it."""
 
 import difflib
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -41,6 +43,10 @@ class Knobs:
     """Which layers have noise: `all`, `none`, or their numbers by comma, from 0, coarse first."""
     label: str | None = None
     """Name of a class."""
+    around: str | Path | None = None
+    """A scan, or its code: samples are drawn around it, not from noise alone."""
+    alpha: float | None = None
+    """Of `around`: deviations of the code's posterior; 0 gives the reconstruction, None the posterior's own 1."""
 
     def __post_init__(self) -> None:
         """Refuse what no run can do.
@@ -65,6 +71,13 @@ class Knobs:
         if self.noise is not None and not _layers_or_word(self.noise):
             raise UsageFault(
                 f"noise {self.noise!r}: all, none, or numbers of layers by comma, from 0", fix="--noise 0,1,2"
+            )
+        if self.alpha is not None and self.around is None:
+            raise UsageFault("alpha is how far from a scan", fix=f"--around SCAN --alpha {self.alpha:g}")
+        if self.alpha is not None and not 0 <= self.alpha < math.inf:
+            raise UsageFault(
+                f"alpha {self.alpha:g}: 0 (the reconstruction) or more, 1 for a draw of the posterior",
+                fix=f"--alpha {0 if self.alpha < 0 else 1}",
             )
 
     @property

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tomogen import formats, storage
 from tomogen.errors import UsageFault
 from tomogen.formats import Provenance, pictures
+from tomogen.generation import codes
 from tomogen.generation.knobs import PLAIN, Knobs, Tuned
 from tomogen.generation.load import Loaded, load
 from tomogen.progress import Progress, silent
@@ -58,6 +59,8 @@ def sample(
     crossover: int | None = None,
     noise: str | None = None,
     label: str | None = None,
+    around: str | Path | None = None,
+    alpha: float | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -74,13 +77,20 @@ def sample(
     in the others. `noise` tells which layers have noise: `all`, `none`, or numbers such as `0,1,2`. `label` names a
     class; without it each sample picks one, and truncation goes to the mean of all classes.
 
+    With `around`, for runs of a VAE, samples are drawn around a scan of any format and size, or around its code as
+    `encode` writes it: mean + `alpha` deviations of its posterior (1 if not given), on the scan's grid; 0 gives its
+    reconstruction.
+
     Raises:
         UsageFault: `out` holds something and `overwrite` is not given, or is a file; no format, or one that is
             unknown; no sample; a knob out of its range, or without the other that it needs.
         RecipeMismatch: a run that makes scans of something else than noise, or has no such knob; and as `load` says.
-        InputMissing, DependencyMissing: as `load` says.
+        InputMissing, DependencyMissing: as `load` says; the scan is not there.
+        DataInvalid: the scan cannot be used.
     """
-    knobs = Knobs(truncation=truncation, mix=mix, crossover=crossover, noise=noise, label=label)
+    knobs = Knobs(
+        truncation=truncation, mix=mix, crossover=crossover, noise=noise, label=label, around=around, alpha=alpha
+    )
     out = Path(out)
     if out.resolve() == Path(run).resolve():
         raise UsageFault("the samples and the run are one folder", at=out, fix="another folder for the samples")
@@ -97,7 +107,7 @@ def sample(
             fix="--overwrite, or another folder" if out.is_dir() else "name a folder",
         )
     loaded = load(run, device)
-    scans = volumes(loaded, n, seed, knobs)
+    scans, source = _scans(loaded, n, seed, knobs)
     names: list[str] = []
     slices: list[NDArray[np.int16]] = []
     place = out.with_name(f"{out.name}.new") if taken else out
@@ -110,7 +120,7 @@ def sample(
                 run=loaded.run.identifier,
                 seed=seed,
                 index=index,
-                source=f"{knobs.spelled()}, seed {seed}, sample {index}" if knobs.given else "",
+                source=source and f"{source}, seed {seed}, sample {index}",
             )
             for ending in endings.values():
                 names.append(f"sample-{index:06d}{ending}")
@@ -162,6 +172,16 @@ def placed(loaded: Loaded, image: torch.Tensor) -> Volume:
     """An image on -1..1 as a scan in int16 HU with the spacing of the training cases, its middle at 0 mm."""
     hu = loaded.run.window.to_hu(image).round().to(torch.int16).cpu().numpy()
     return Volume(_deep(hu), centred(_deep(hu).shape, loaded.run.spacing), Acquisition(synthetic=True))
+
+
+def _scans(loaded: Loaded, n: int, seed: int, knobs: Knobs) -> tuple[Iterator[Volume], str]:
+    """`n` scans, and what they are made of beside seed and number, in words; nothing where that is all."""
+    drawn = volumes(loaded, n, seed, knobs)
+    if knobs.around is None:
+        return drawn, knobs.spelled()
+    code, alpha = codes.code_of(loaded, knobs.around), 1.0 if knobs.alpha is None else knobs.alpha
+    scans = (codes.around(loaded, code, alpha, seed, index) for index in range(1, n + 1))
+    return scans, f"{code.source}, alpha {alpha:g}"
 
 
 def _deep(hu: NDArray[np.int16]) -> NDArray[np.int16]:
