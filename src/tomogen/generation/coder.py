@@ -15,8 +15,9 @@ from tomogen.generation.tiles import frugal, tiled
 from tomogen.layers.posterior import Posterior
 from tomogen.progress import Progress, silent
 
-VOXELS = 2**24
-"""Of a scan that are coded at once, at most: as many as the largest recipe trains on, which takes more memory."""
+VOXELS = 2**23
+"""Of a scan that are coded at once, where the halos leave it at that: decoding takes some 85 bytes for each with
+`vae3d_light`, 235 with `vae3d`."""
 
 
 class Halo(Protocol):
@@ -74,19 +75,34 @@ class Coder:
         self.stride = self._deep(self.model.stride, 1)
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """The grid of a scan's code."""
-        depth, height, width = (-(-size // step) for size, step in zip(shape, self.stride, strict=True))
+        """The grid of a scan's code: whole strides, and half a stride on each side of an axis for the networks to see.
+
+        Training showed a body cut off at the border of the image for images of the trained size alone. Without a
+        margin, the three last slices of four phantoms cut to 40 of 64 came back with an error of 150 HU, with half a
+        stride 69; at the trained size a margin made the whole worse (PSNR 21.0 to 20.0 dB; `vae3d_light`).
+        """
+        trained = self._deep(self.loaded.synthesizer.shape, 1)
+        margins = (
+            step if reach else 0 for step, reach in zip(self.stride, self._deep(self.model.halo.encode, 0), strict=True)
+        )
+        depth, height, width = (
+            -(-(size + (margin if size != usual else 0)) // step)
+            for size, step, margin, usual in zip(shape, self.stride, margins, trained, strict=True)
+        )
         return depth, height, width
 
     def encode(self, hu: NDArray[np.int16 | np.float32], progress: Progress = silent) -> Posterior:
         """The posterior `(1, C, *grid)` of a scan's code, float32 on the CPU.
 
-        A scan that the strides do not divide is continued by its last voxels along each axis.
+        What of the grid lies outside the scan continues its border: air there, as in training, left errors of 97 HU
+        in the three last slices of the phantoms of `grid` where this leaves 60.
         """
         grid, window = self.grid(hu.shape), self.loaded.run.window
         whole = [cells * step for cells, step in zip(grid, self.stride, strict=True)]
         if list(hu.shape) != whole:
-            hu = np.pad(hu, [(0, size - here) for size, here in zip(whole, hu.shape, strict=True)], mode="edge")
+            leads = self._leads(grid, hu.shape)
+            ends = [size - lead - here for size, lead, here in zip(whole, leads, hu.shape, strict=True)]
+            hu = np.pad(hu, list(zip(leads, ends, strict=True)), mode="edge")
         halo = self._deep(self.model.halo.encode, 0)
 
         def network(tile: Tensor) -> Tensor:
@@ -139,8 +155,12 @@ class Coder:
             device=self.loaded.device,
             progress=progress,
         )
-        depth, height, width = shape
-        return np.ascontiguousarray(out[:depth, :height, :width])
+        inside = tuple(slice(lead, lead + size) for lead, size in zip(self._leads(grid, shape), shape, strict=True))
+        return np.ascontiguousarray(out[inside])
+
+    def _leads(self, grid: Sequence[int], shape: Sequence[int]) -> list[int]:
+        """Voxels of the grid before the first of the scan."""
+        return [(cells * step - size) // 2 for cells, step, size in zip(grid, self.stride, shape, strict=True)]
 
     def _deep(self, sizes: tuple[int, ...], depth: int) -> tuple[int, int, int]:
         """Three axes; that of a network of slices has `depth`."""

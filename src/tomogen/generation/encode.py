@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomogen import formats
-from tomogen.errors import DataInvalid, UsageFault
+from tomogen.errors import DataInvalid, InputMissing, UsageFault
 from tomogen.formats import DEFAULT, Provenance, ReadOptions
 from tomogen.generation.coder import Coder
 from tomogen.generation.codes import code_of, coded, decoded, shown
@@ -73,6 +73,8 @@ def encode(
         DependencyMissing: a codec or the device is not there.
     """
     source, out = Path(source), Path(out)
+    if not source.exists():
+        raise InputMissing(f"no such scan or code{formats.near(source)}", at=source)
     back = is_code(source)
     _writable(out, back, overwrite, source)
     loaded = load(run, device)

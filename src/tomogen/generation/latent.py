@@ -36,7 +36,7 @@ class Code:
     posterior: Posterior
     """Both `(1, C, *grid)` float32, on the CPU; the grid along (depth, height, width)."""
     shape: tuple[int, int, int]
-    """Voxels of the scan; the grid holds them padded to whole strides at the end of each axis."""
+    """Voxels of the scan; they lie in the middle of the grid, which is somewhat larger."""
     affine: Affine
     """4x4 of the scan, index to LPS mm, its axes along `SPL`."""
     window: Window

@@ -30,6 +30,10 @@ GRAIN = 2**9
 holds: sums of weighted tiles are exact, and equal tiles blend to themselves bit for bit."""
 
 
+WORK = 3
+"""A scan is computed at most so many times over, halos included, if tiles of any size can do that."""
+
+
 @dataclass(frozen=True)
 class Tiled:
     """What the tiles came to."""
@@ -199,24 +203,26 @@ def tiled(
 
 
 def frugal(shape: Sequence[int], *, halo: Sizes, align: Sizes = 1, voxels: int) -> tuple[int, int, int]:
-    """Lengths of a tile of at most `voxels` with which a network with a halo computes the fewest voxels of a scan.
+    """Lengths of tiles of some `voxels` with which a network with a halo computes the fewest voxels of a scan.
 
-    An axis without a halo is cut as finely as it can be, since no cut of it costs anything. Where halos alone are more
-    than `voxels`, the smallest tile that gets on. A tile as deep as it may be is held for all of a slice at once, in 16
-    bytes a voxel; so many voxels may be four times as many.
+    Where these would still be more than `WORK` times the scan's, tiles may have twice as many, and so on. An axis
+    without a halo is cut as finely as it can be: no cut of it costs anything. What is laid down and not yet written is
+    as deep as a tile and as wide as the scan, in 16 bytes a voxel: it has at most four times as many voxels.
     """
-    halos, aligned = _three(halo), _three(align)
-    choices = [_lengths(*axis) for axis in zip(shape, halos, aligned, strict=True)]
-    plane = shape[1] * shape[2]
-
-    def cost(cut: Sequence[tuple[int, int]]) -> tuple[bool, int, int]:
-        tile = math.prod(length for length, _ in cut)
-        if tile > voxels or cut[0][0] * plane > 4 * voxels:
-            return True, tile, 0
-        return False, math.prod(computed for _, computed in cut), tile
-
-    depth, height, width = (length for length, _ in min(itertools.product(*choices), key=cost))
-    return depth, height, width
+    aligned = [_ceil(size, step) * step for size, step in zip(shape, _three(align), strict=True)]
+    cuts = [_cuts(*axis) for axis in zip(aligned, _three(halo), _three(align), strict=True)]
+    ways = list(itertools.product(*cuts))
+    while True:
+        small = [
+            way
+            for way in ways
+            if math.prod(cut.length for cut in way) <= voxels and way[0].length * aligned[1] * aligned[2] <= 4 * voxels
+        ]
+        best = min(small, key=_computed, default=None)
+        if best is not None and _computed(best) <= WORK * math.prod(aligned):
+            depth, height, width = (cut.length for cut in best)
+            return depth, height, width
+        voxels *= 2
 
 
 def in_hu(network: Network, window: Window) -> Network:
@@ -228,15 +234,26 @@ def in_hu(network: Network, window: Window) -> Network:
     return wrapped
 
 
-def _lengths(size: int, halo: int, align: int) -> list[tuple[int, int]]:
-    """Ways to cut an axis: the length of a tile, and the voxels that all tiles of it compute together."""
-    total, shared = _ceil(size, align), 2 * _ceil(halo, align)
+class _Cut(NamedTuple):
+    """A way to cut an axis: the length of a tile, and of all tiles together."""
+
+    length: int
+    computed: int
+
+
+def _cuts(size: int, halo: int, align: int) -> list[_Cut]:
+    """All ways to cut an axis of whole `align` voxels, the fewest tiles for each length."""
+    total, shared = size // align, 2 * _ceil(halo, align)
     if not shared:
-        return [(align, total * align)]
+        return [_Cut(align, size)]
     fewest = {total: 1}
     for count in range(2, total - shared + 1):
         fewest.setdefault(shared + _ceil(total - shared, count), count)
-    return [(units * align, units * count * align) for units, count in fewest.items()]
+    return [_Cut(units * align, units * count * align) for units, count in fewest.items()]
+
+
+def _computed(way: Sequence[_Cut]) -> int:
+    return math.prod(cut.computed for cut in way)
 
 
 class _Slab:
