@@ -1,10 +1,13 @@
 """The one map between Hounsfield units and the range in which networks work."""
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tomogen.errors import UsageFault
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,9 +60,47 @@ def _floating(values: Any) -> Any:
 
 
 LUNG = Window(-1350, 150)
+"""Level -600, width 1500: a usual lung window of chest CT."""
 MEDIASTINUM = Window(-160, 240)
+"""Level 40, width 400: a usual soft tissue window."""
 BONE = Window(-500, 1500)
+"""Level 500, width 2000: a usual bone window; from fat to the cortex of a rib."""
 FULL = Window(-1000, 400)
+"""Level -300, width 1400: air to contrasted vessels; the range of our recipes."""
 
 WINDOWS = {"lung": LUNG, "mediastinum": MEDIASTINUM, "bone": BONE, "full": FULL}
 """Windows by the name that `--window` takes."""
+
+
+def windows(words: str) -> dict[str, Window]:
+    """Windows by name from `lung,bone`, `-1000..400` or `-1000,400`, or any of these together, in that order.
+
+    Raises:
+        UsageFault: no such window; the message names the nearest, or all that there are.
+    """
+    found: dict[str, Window] = {}
+    rest = [word.strip().lower() for word in words.split(",") if word.strip()]
+    while rest:
+        word = rest.pop(0)
+        if _number(word) is not None and rest and _number(rest[0]) is not None:
+            word = f"{word}..{rest.pop(0)}"
+        found[word] = _window(word)
+    return found
+
+
+def _window(word: str) -> Window:
+    low, dots, high = word.partition("..")
+    try:
+        return Window(float(low), float(high)) if dots else WINDOWS[word]
+    except (LookupError, ValueError):
+        near = difflib.get_close_matches(word, WINDOWS, n=1)
+        mean = f"; did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(WINDOWS)
+        raise UsageFault(f"no such window {word!r}{mean}; windows: {known}, or LOW,HIGH in HU") from None
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None

@@ -1,13 +1,13 @@
 """Pictures: slices as PNG or JPEG, and views of a whole scan.
 
 A folder `NAME.slices` holds one 16-bit PNG a slice, exact: HU plus an offset, with its place in a text chunk. All
-else is lossy (`LOSSY`): 8-bit grey values of a window. There is one way back from those, and it must be asked for:
-`--window-of` tells which HU the grey values span.
+else is lossy (`LOSSY`): 8-bit grey values of a window. A folder with `pictures.csv` tells of itself what its pictures
+are, and is read as it stands. Others must be explained: `--window-of` tells which HU the grey values span.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tomogen import storage
 from tomogen.errors import DataInvalid, Reason
@@ -31,9 +31,13 @@ FRAME_MS = 80
 
 
 def recognises(path: Path) -> bool:
-    """Whether a folder holds nothing but pictures of slices."""
+    """Whether a folder holds a `pictures.csv`, or nothing but pictures of slices."""
+    from tomogen.formats.pictures import table
+
     if not path.is_dir():
         return False
+    if (path / table.NAME).is_file():
+        return True
     files = [file for file in path.iterdir() if not file.name.startswith(".")]
     return bool(files) and all(file.name.lower().endswith((".png", ".jpg", ".jpeg")) for file in files)
 
@@ -44,20 +48,29 @@ def header(path: Path, options: ReadOptions = DEFAULT) -> Header:
     Raises:
         DataInvalid: no grey picture, no HU (`--window-of`), no geometry (`--spacing`, `--axes`).
     """
-    from tomogen.formats.pictures import slices
-
-    return slices.header(path, options)
+    return _reader(path).header(path, options)
 
 
 def read(path: Path, options: ReadOptions = DEFAULT) -> Volume:
-    """The scan in a folder of slices, or in one picture (depth 1).
+    """The scan in a folder of slices, in a set with `pictures.csv` (`--series` names one), or in one picture (depth 1).
 
     Raises:
-        DataInvalid: as `header` says; damaged pictures; slices that do not belong together.
+        DataInvalid: as `header` says; damaged pictures; slices that do not belong together; several scans.
     """
-    from tomogen.formats.pictures import slices
+    return _reader(path).read(path, options)
 
-    return slices.read(path, options)
+
+def _reader(path: Path) -> "_Reader":
+    """What reads a folder with a CSV, or else slices."""
+    from tomogen.formats.pictures import scans, slices, table
+
+    return scans if (path / table.NAME).is_file() else slices
+
+
+class _Reader(Protocol):
+    def header(self, path: Path, options: ReadOptions) -> Header: ...
+
+    def read(self, path: Path, options: ReadOptions) -> Volume: ...
 
 
 def write(volume: Volume, path: Path, provenance: Provenance | None = None) -> None:

@@ -27,10 +27,12 @@ GREY = {"L": 255, "I;16": 65535, "I;16B": 65535, "I": 65535}
 """Pillow's modes of one grey value a pixel, and the highest value."""
 KEY = "tomogen"
 """Name of the text of ours in a PNG."""
+QUALITY = 95
+"""Of JPEG, on Pillow's scale of 0 to 95 (and beyond, which it advises against)."""
 
 
 @dataclass(frozen=True)
-class _Picture:
+class Picture:
     """What a picture says before its pixels are decoded."""
 
     path: Path
@@ -43,31 +45,44 @@ class _Picture:
 
 def write(volume: Volume, path: Path, provenance: Provenance | None, window: Window | None) -> None:
     """A folder of slices: 16-bit PNG of HU plus an offset, or, in a window, 8-bit PNG (`.jpegs`: JPEG)."""
-    low, high = float(volume.hu.min()), float(volume.hu.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise DataInvalid("NaN or infinity cannot be drawn", reason=Reason.NOT_FINITE, at=path)
-    offset = min(HU_FLOOR, math.floor(low))
-    if window is None and high - offset > 65535:
-        raise DataInvalid(f"HU {low:g}..{high:g} exceed 16 bits", reason=Reason.HU_RANGE, at=path)
-    kind, ending = ("JPEG", ".jpg") if path.suffix.lower() == ".jpegs" else ("PNG", ".png")
-    shared = {"affine": volume.affine.tolist(), "slices": volume.shape[0]} | (
-        {"offset": offset} if window is None else {"lossy_window": [window.low, window.high]}
-    )
-    shared["origin"] = origin(volume, provenance)
+    text = told(volume, window, provenance, at=path)
+    ending = ".jpg" if path.suffix.lower() == ".jpegs" else ".png"
     digits = max(4, len(str(volume.shape[0])))
-    from PIL import Image
-
     with storage.whole(path) as partial:
         partial.mkdir()
         for k, plane in enumerate(volume.hu):
-            if window is None:
-                image = Image.fromarray((np.rint(plane).astype(np.int32) - offset).astype(np.uint16))
-            else:
-                image = Image.fromarray(grey(plane, window))
-            # PNG at level 1: four times as fast as at 6 and 7 % larger, since most of a scan is noise.
-            quality = {"quality": 95} if kind == "JPEG" else {"compress_level": 1}
-            note = comment(kind, json.dumps(shared | {"slice": k}))
-            image.save(partial / f"{k + 1:0{digits}d}{ending}", kind, **quality, **note)
+            save(plane, partial / f"{k + 1:0{digits}d}{ending}", window, text | {"slice": k})
+
+
+def told(volume: Volume, window: Window | None, provenance: Provenance | None, *, at: Path) -> dict[str, Any]:
+    """What each picture of a scan says of itself, but for its number: place, origin, and what its greys are.
+
+    Raises:
+        DataInvalid: NaN or infinity, or, without a window, HU beyond 16 bits.
+    """
+    low, high = float(volume.hu.min()), float(volume.hu.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise DataInvalid("NaN or infinity cannot be drawn", reason=Reason.NOT_FINITE, at=at)
+    offset = min(HU_FLOOR, math.floor(low))
+    if window is None and high - offset > 65535:
+        raise DataInvalid(f"HU {low:g}..{high:g} exceed 16 bits", reason=Reason.HU_RANGE, at=at)
+    text: dict[str, Any] = {"affine": volume.affine.tolist(), "slices": volume.shape[0]}
+    text |= {"offset": offset} if window is None else {"lossy_window": [window.low, window.high]}
+    return text | {"origin": origin(volume, provenance)}
+
+
+def save(plane: NDArray[Any], path: Path, window: Window | None, text: dict[str, Any]) -> None:
+    """Write a slice `(height, width)` in HU as `.png` or `.jpg`: 8-bit in a window, without one 16-bit PNG."""
+    from PIL import Image
+
+    if window is None:
+        image = Image.fromarray((np.rint(plane).astype(np.int32) - int(text["offset"])).astype(np.uint16))
+    else:
+        image = Image.fromarray(grey(plane, window))
+    kind = "JPEG" if path.suffix == ".jpg" else "PNG"
+    # PNG at level 1: four times as fast as at 6 and 7 % larger, since most of a scan is noise.
+    quality = {"quality": QUALITY} if kind == "JPEG" else {"compress_level": 1}
+    image.save(path, kind, **quality, **comment(kind, json.dumps(text)))
 
 
 def comment(kind: str, text: str) -> dict[str, Any]:
@@ -94,7 +109,7 @@ def read(path: Path, options: ReadOptions = DEFAULT) -> Volume:
     exact = options.window_of is None
     hu: NDArray[np.int16 | np.float32] = np.empty(declared.shape, np.float32)
     for plane, picture in zip(hu, pictures, strict=True):
-        values = _pixels(picture)
+        values = pixels(picture)
         if exact:
             plane[:] = values.astype(np.int32) + int(picture.note["offset"])
         else:
@@ -106,18 +121,18 @@ def read(path: Path, options: ReadOptions = DEFAULT) -> Volume:
     return Volume(hu, declared.affine, Acquisition(synthetic=synthetic))
 
 
-def _pictures(path: Path) -> list[_Picture]:
+def _pictures(path: Path) -> list[Picture]:
     """The picture, or those of a folder in the order of the numbers in their names."""
     if not path.is_dir():
-        return [_look(path)]
+        return [look(path)]
     files = [file for file in path.iterdir() if not file.name.startswith(".")]
     files = [file for file in files if file.suffix.lower() in (".png", ".jpg", ".jpeg")]
     if not files:
         raise DataInvalid("a folder without pictures", reason=Reason.EMPTY, at=path)
-    return [_look(file) for file in sorted(files, key=_natural)]
+    return [look(file) for file in sorted(files, key=_natural)]
 
 
-def _arranged(pictures: list[_Picture], path: Path, options: ReadOptions) -> tuple[list[_Picture], Header]:
+def _arranged(pictures: list[Picture], path: Path, options: ReadOptions) -> tuple[list[Picture], Header]:
     """The pictures in the order of the scan, and what they declare together."""
     first = pictures[0]
     for picture in pictures:
@@ -139,7 +154,7 @@ def _arranged(pictures: list[_Picture], path: Path, options: ReadOptions) -> tup
     return _ours(pictures, path, shape)
 
 
-def _ours(pictures: list[_Picture], path: Path, shape: tuple[int, int, int]) -> tuple[list[_Picture], Header]:
+def _ours(pictures: list[Picture], path: Path, shape: tuple[int, int, int]) -> tuple[list[Picture], Header]:
     """Pictures that we wrote: in the order that they say, all of one scan, none missing."""
     try:
         affine: Affine = np.array(pictures[0].note["affine"], dtype=np.float64).reshape(4, 4)
@@ -161,7 +176,13 @@ def _ours(pictures: list[_Picture], path: Path, shape: tuple[int, int, int]) -> 
     return pictures, Header(shape, placed(affine, path))
 
 
-def _look(path: Path) -> _Picture:
+def look(path: Path) -> Picture:
+    """What a picture says before its pixels are decoded.
+
+    Raises:
+        InputMissing: it is not there.
+        DataInvalid: no picture, damaged, animated, or in colour.
+    """
     with opened(path) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise DataInvalid("an animated picture, one slice expected", reason=Reason.DIMENSIONS, at=path)
@@ -171,10 +192,11 @@ def _look(path: Path) -> _Picture:
         note: Any = {}
         with contextlib.suppress(ValueError, RecursionError):
             note = json.loads(text if isinstance(text, (str, bytes)) else "{}")
-        return _Picture(path, image.width, image.height, image.mode, note if isinstance(note, dict) else {})
+        return Picture(path, image.width, image.height, image.mode, note if isinstance(note, dict) else {})
 
 
-def _pixels(picture: _Picture) -> NDArray[Any]:
+def pixels(picture: Picture) -> NDArray[Any]:
+    """Grey values `(height, width)`; raises as `look`."""
     with opened(picture.path) as image:
         values = np.asarray(image)
     if values.shape != (picture.height, picture.width):
@@ -209,7 +231,7 @@ def opened(path: Path) -> "Iterator[Image]":
         raise DataInvalid("a damaged picture", reason=reason, at=path) from None
 
 
-def _no_hu(picture: _Picture) -> DataInvalid:
+def _no_hu(picture: Picture) -> DataInvalid:
     top = GREY[picture.mode]
     fix = "--window-of -1000,400" if top == 255 else "--window-of -1024,64511, if they are HU + 1024"
     if isinstance(ends := picture.note.get("lossy_window"), list) and len(ends) == 2:
