@@ -3,15 +3,17 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
 
+from tomogen import catalog
 from tomogen.batch import seed_of
 from tomogen.cases.folder import CaseFolder
+from tomogen.cases.labels import Labels
 from tomogen.cases.preparation import ORIENTATION
 from tomogen.errors import OutOfSpace, RecipeMismatch, TomogenError, UsageFault
 from tomogen.progress import Progress, leads
@@ -48,6 +50,9 @@ class Start:
     """Threads that the user asked for."""
     command: str
     warn: Warn
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plan", classed(self.plan))
 
     def rehearse(self, resume: bool, overwrite: bool) -> TrainResult:
         """Check all that can be checked, and write nothing."""
@@ -115,7 +120,9 @@ class Start:
             run.write("recipe.toml", self.plan.resolved())
         else:
             beside = game.synthesizer.feed(self.cases, self.plan.data).beside
-            run = Run.create(self.out, self.plan, _data(self.cases, beside), overwrite=overwrite or resume)
+            labels = self.plan.data.labels
+            facts = _data(self.cases, beside) | ({"labels": Labels.read(labels).classes} if labels else {})
+            run = Run.create(self.out, self.plan, facts, overwrite=overwrite or resume)
         made_with = environment(
             self.fabric.device, self.fabric.world_size, self.command,
             keeps_freed_memory=keeps, recipe=self.plan.hash, data=self.cases.digest,
@@ -128,7 +135,7 @@ class Start:
         return self.out.is_dir() and all(entry.name.removesuffix(".partial") in CONTENT for entry in self.out.iterdir())
 
     def _refuse_another(self, run: Run, beside: str) -> None:
-        changed = run.recipe.differences(self.plan)
+        changed = run.recipe.differences(self._labelled_as(run.recipe))
         if changed:
             raise RecipeMismatch(
                 f"the run follows another recipe: {'; '.join(changed)}",
@@ -141,6 +148,12 @@ class Start:
                 at=run.path,
                 fix="resume with those, or train into another folder",
             )
+
+    def _labelled_as(self, other: Recipe) -> Recipe:
+        """The plan, its CSV of labels called as another's: what the two say is compared by the feeds' digests."""
+        if self.plan.data.labels is None or other.data.labels is None:
+            return self.plan
+        return replace(self.plan, data=replace(self.plan.data, labels=other.data.labels))
 
     def _say_if_cropped(self, shape: tuple[int, ...]) -> None:
         """A model of whole scans should not learn from parts of them unawares."""
@@ -209,6 +222,38 @@ class Start:
         if failed is not None:
             raise failed if self.fabric.global_rank == 0 else SystemExit(0)
         return result
+
+
+def classed(plan: Recipe) -> Recipe:
+    """A recipe with as many classes as its labels have, where it leaves that open, and their CSV by its full path.
+
+    So the resolved recipe finds its labels from wherever it is read.
+
+    Raises:
+        RecipeMismatch: the model has no classes.
+        InputMissing, DataInvalid: as `Labels.read` says.
+    """
+    if plan.data.labels is None:
+        return plan
+    origin = plan.origins.get("data.labels")
+    if not hasattr(plan.config, "classes"):
+        having = [name for name in catalog.names("models") if hasattr(catalog.load("models", name).Config, "classes")]
+        raise RecipeMismatch(
+            f"`labels`: {plan.model} has no classes; models that have: {', '.join(having)}",
+            at=origin,
+            fix="tomogen train stylegan2_light CASES RUN --set data.labels=FILE.csv",
+        )
+    path = Path(plan.data.labels).absolute()
+    labels = Labels.read(path)
+    plan = replace(plan, data=replace(plan.data, labels=str(path)))
+    if plan.config.classes or "--set" in plan.origins.get("model.classes", ""):
+        return plan  # the feed says so if they are not as many
+    follows = f"classes of {path.name}"
+    return replace(
+        plan,
+        fields={**plan.fields, "classes": len(labels.classes)},
+        origins={**plan.origins, "model.classes": follows},
+    )
 
 
 def _size(count: int) -> str:
