@@ -1,7 +1,8 @@
-"""Curves and boxes: HU histograms, per-case scores, coherence profiles."""
+"""Curves and boxes: HU histograms, per-case scores, coherence profiles, what a model told in training."""
 
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -141,6 +142,35 @@ def spread(
         _dressed(axes)
         axes.tick_params(axis="y", labelsize=7)
     return _picture(content, f"{label} of the same scans under {len(told)} definitions")
+
+
+def courses(told: Sequence[Mapping[str, Any]]) -> Picture | None:
+    """What a model told of itself over training steps, a panel for each fact; None if no two steps told a number.
+
+    Facts that differ in a last number alone, such as those of single channels, share a panel.
+    """
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for event in told:
+        for name, value in event.items():
+            if name not in ("step", "event") and value is not None and math.isfinite(value):
+                stem = re.sub(r" \d+$", "", name)
+                group = stem if stem == name else f"{stem}, each"
+                panels.setdefault(group, {}).setdefault(name, []).append((event["step"], value))
+    panels = {group: curves for group, curves in panels.items() if max(map(len, curves.values())) > 1}
+    if not panels:
+        return None
+    with _drawing(_WIDTH, 1.7 * len(panels) + 0.3) as (figure, content):
+        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (group, curves) in zip(grid, panels.items(), strict=True):
+            for number, points in enumerate(curves.values()):
+                colour = INK if len(curves) == 1 else COLOURS[number % len(COLOURS)]
+                axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, alpha=1 if len(curves) == 1 else 0.7)
+            axes.set_ylabel(group)
+            if min(value for points in curves.values() for _, value in points) >= 0:
+                axes.set_ylim(bottom=0)
+            _dressed(axes)
+        grid[-1].set_xlabel("step")
+    return _picture(content, f"{', '.join(panels)} over training steps")
 
 
 def _boxes(axes: "Axes", title: str, values: Mapping[str, Sequence[float]], subjects: Sequence[str]) -> None:

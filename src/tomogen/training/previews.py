@@ -25,6 +25,8 @@ ROWS = 3
 """Volumes made from something, each a row beside that and its truth."""
 LEGIBLE = 128
 """Pixels along an image's longest side, at least."""
+SEEN = Window(-1000, 1000)
+"""HU of pictures where the run's window is wider: in that of the whole scale all but bone would be dark."""
 MILLISECONDS = 200
 """Of each picture in the film."""
 COMPARED = "real-and-made.png"
@@ -115,6 +117,7 @@ def write(images: Shown, window: Window, spacing: tuple[float, float, float], pa
 def picture(images: Tensor, window: Window, spacing: tuple[float, float, float]) -> "Image":
     """2D images `(count, C, *shape)` in a grid, of each 3D one a row of three planes."""
     hu = window.to_hu(images[:, 0].numpy())
+    window = SEEN if window.low <= SEEN.low and SEEN.high <= window.high else window
     size = max(LEGIBLE, *hu.shape[1:])
     if hu.ndim == 3:
         return views.grid(hu, window, tile=size)
