@@ -11,8 +11,8 @@ import pydicom
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
 
+import tiny_runs
 from tomogen import formats
 from tomogen.cli.sample import command
 from tomogen.errors import RecipeMismatch, TomogenError, UsageFault
@@ -20,22 +20,8 @@ from tomogen.generation import codes
 from tomogen.generation.knobs import Knobs, Tuned
 from tomogen.generation.load import load
 from tomogen.generation.sample import sample
-from tomogen.recipe import Recipe
-from tomogen.run import Run
 from tomogen.volume import Volume, affine_of
 
-TINY = {
-    "stylegan2": [
-        "model.shape=[16,16]", "model.doublings=2", "model.width=4", "model.widest=8", "model.latent=8",
-        "model.mapping=2",
-    ],
-    "stylegan2_3d": [
-        "model.shape=[8,16,8]", "model.doublings=1", "model.width=4", "model.widest=8", "model.latent=8",
-        "model.mapping=2",
-    ],
-    "vae3d_light": ["model.shape=[8,8,8]", "model.doublings=1", "model.width=4", "model.latent=2"],
-    "wgan2d": ["model.shape=[16,32]", "model.width=4", "model.widest=8", "model.latent=6"],
-}  # fmt: skip
 LAYERS = 6
 """Of the styles of the tiny stylegan2: two for the seed, two for each doubling, the last for the image alone."""
 
@@ -45,22 +31,10 @@ Maker = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> Maker:
-    """A run folder of a recipe shrunk to nothing, its weights as training leaves them: noise and biases tell."""
+    """Runs of recipes shrunk to nothing."""
 
     def make(name: str, classes: tuple[str, ...] = ()) -> Path:
-        recipe = Recipe.load(name, [*TINY[name], *([f"model.classes={len(classes)}"] if classes else [])])
-        path = tmp_path_factory.mktemp("runs") / name
-        facts = {"spacing": (5.0, 1.5, 1.25), "body_mask": False}
-        Run.create(path, recipe, {**facts, **({"labels": list(classes)} if classes else {})})
-        torch.manual_seed(0)
-        model = recipe.build()
-        for key, parameter in model.named_parameters():
-            if key.endswith("strength"):
-                parameter.data += 0.3
-            elif key.endswith("bias"):
-                parameter.data += 0.2 * torch.randn_like(parameter)
-        save_file(model.state_dict(), path / "weights.safetensors")
-        return path
+        return tiny_runs.drawn(tmp_path_factory.mktemp("runs") / name, name, classes)
 
     return make
 
@@ -213,7 +187,7 @@ def test_parents_of_a_mixture_keep_the_classes_that_they_picked(classed: Path, t
 def scan(tmp_path: Path) -> Path:
     """A scan of a size and a place of its own, on the voxels of the runs."""
     hu = np.random.default_rng(0).integers(-900, 300, (9, 14, 11)).astype(np.int16)
-    affine = affine_of((5.0, 1.5, 1.25))
+    affine = affine_of(tiny_runs.SPACING)
     affine[:3, 3] = 40, -70, 12
     return formats.write(Volume(hu, affine), tmp_path / "scan.nii.gz")
 

@@ -159,9 +159,7 @@ class Tuned:
     def image(self, seed: int, index: int) -> Tensor:
         """Image `index` (from 1) of a seed, `shape`, on -1..1; the mixture if there is one."""
         if self.styled is None:
-            with torch.inference_mode():
-                made = self.loaded.synthesizer.generate(self.noise(seed, index), self.condition)
-            return made[0, 0].float()
+            return self.made(self.noise(seed, index))
         if self.knobs.mix is None or self.knobs.crossover is None:
             return self.shown(self.style(seed, index), self.noise(seed, index))
         crossover = self.knobs.crossover
@@ -172,6 +170,11 @@ class Tuned:
     def noise(self, seed: int, index: int) -> Tensor:
         """The noise `(1, ...)` of sample `index` of a seed."""
         return noise_of(self.loaded, seed, index)
+
+    def made(self, noise: Tensor) -> Tensor:
+        """The image of a noise, `shape`, on -1..1; of a model without styles."""
+        with torch.inference_mode():
+            return self.loaded.synthesizer.generate(noise, self.condition)[0, 0].float()
 
     def style(self, seed: int, index: int) -> Tensor:
         """The style `(1, layers, width)` of sample `index` of a seed, truncated; of a model with styles."""
