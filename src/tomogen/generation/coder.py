@@ -107,7 +107,7 @@ class Coder:
 
         def network(tile: Tensor) -> Tensor:
             image = window.to_unit(tile)
-            parts = self.model.encode(image.transpose(1, 2)[0][:, None] if self.sliced else image)
+            parts = self.model.encode(image.transpose(1, 2)[0] if self.sliced else image)
             return torch.cat([_stacked(part) if self.sliced else part for part in parts], dim=1)
 
         out = np.empty((2 * self.model.code[0], *grid), dtype=np.float32)

@@ -24,8 +24,9 @@ from tomogen.volume import Acquisition, Volume
 UNLIKE = 0.1
 """Part by which a scan's voxels may differ from those that a run learnt from; others are resampled."""
 
-OUTSIDE = 0.5
-"""Share of a scan's tissue that may lie beyond the HU that a run learnt before a warning is due."""
+OUTSIDE = 0.3
+"""Share of a scan's tissue that may lie beyond the HU that a run learnt before a warning is due: of a scan that is 1024
+off it is the body's share of the field, some 0.4."""
 
 
 class Shown(NamedTuple):
