@@ -10,9 +10,11 @@ DOCS = Path(__file__).parent
 END = "<!-- end -->"
 
 
-def asked(about: str, arguments: list[str] | None) -> argparse.Namespace:
-    """What a script is told: `out`, the folder to work in, and whether it is to go its whole way `tiny`."""
+def asked(about: str, arguments: list[str] | None, *given: str) -> argparse.Namespace:
+    """What a script is told: folders that it is `given`, `out`, to work in, and whether to go its whole way `tiny`."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in given:
+        parser.add_argument(name, type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--tiny", action="store_true")
     return parser.parse_args(arguments)

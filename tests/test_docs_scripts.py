@@ -3,9 +3,15 @@
 import importlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tomogen import formats
+from tomogen.evaluation.scores import Scores
+from tomogen.phantoms import chest
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -70,3 +76,27 @@ def test_contrast_is_made_and_held_to_patients_never_seen(tmp_path: Path) -> Non
     assert figures["made"]["mae"]["definition"]["mask"] == "body"
     assert figures["made"]["mae"]["definition"]["n"] == [2]
     assert (tmp_path / "out" / "contrast.png").stat().st_size > 1000
+
+
+def test_kernels_are_learnt_from_the_others_and_held_to_the_one_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOMOGEN_PREPARE_WORKERS", "1")
+    script = importlib.import_module("kernels")
+    random = np.random.default_rng(0)
+    for number, pair in enumerate(script.PAIRS, start=1):
+        soft = chest(number, (12, 56, 56))
+        sharp = replace(soft, hu=(soft.hu + random.normal(0, 60, soft.shape)).clip(-1024).astype(np.int16))
+        for series, volume in ((pair.sharp, sharp), (pair.soft, soft)):
+            formats.write(volume, tmp_path / "pairs" / pair.patient / series / "ct.nii.gz")
+    script.main([str(tmp_path / "pairs"), str(tmp_path / "out"), "--tiny"])
+    told = json.loads((tmp_path / "out" / "kernels.json").read_text())
+    assert told["figures"]["floor: input"]["mae"]["value"] == pytest.approx(48, abs=8), "of noise of 60 HU"
+    assert [len(told["figures"]["made"][metric]["cases"]) for metric in ("mae", "ssim")] == [2, 2]
+    for pair in script.PAIRS:
+        learnt = (tmp_path / "out" / f"without-{pair.patient}" / "pairs.csv").read_text()
+        assert pair.patient not in learnt
+        assert sum(other.patient in learnt for other in script.PAIRS) == 1
+    page = script.page_of(Scores.read(tmp_path / "out" / "report" / "scores.json"))
+    assert page.count("| A000") == 4
+    assert (tmp_path / "out" / "kernels.png").stat().st_size > 1000

@@ -191,6 +191,41 @@ def test_dropout_is_in_the_deepest_doublings_and_in_training_alone() -> None:
     assert torch.equal(built.generator(image), built.generator(image))
 
 
+def test_without_adversary_and_matching_there_is_no_discriminator() -> None:
+    pair, alone = batch(), model(adversarial=0.0)
+    assert list(alone.turns(0)) == [G]
+    assert alone.players == ("generator",)
+    assert not any(name.startswith("discriminator") for name in alone.state_dict())
+    assert set(alone(G, pair)) == {"reconstruction"}
+    assert not alone._handed, "nobody would take what is handed on"
+    for judged in (model(), model(adversarial=0.0, matching=1.0)):
+        assert [turn.player for turn in judged.turns(0)] == ["generator", "discriminator"] == list(judged.players)
+
+
+@pytest.mark.parametrize("detail", [0, 4])
+@pytest.mark.parametrize("depth", [8, 9])
+def test_a_local_network_reaches_as_far_as_it_says_and_takes_any_even_size(depth: int, detail: int) -> None:
+    built = model(shape=(depth, 32, 32), levels=1, detail=detail).eval()
+    assert built.reach is not None
+    image = torch.rand(1, 1, 24, 32, 40) * 1.6 - 0.8
+    middle = [(12, 16, 20), (13, 17, 21), (12, 17, 20), (13, 16, 21)]  # even and odd places see unlike far
+    far = torch.zeros(3, dtype=torch.int64)
+    with torch.no_grad():
+        before = built.generate(torch.empty(1, 0), {"source": image})
+        for place in middle:
+            moved = image.clone()
+            moved[0, 0, *place] -= 0.1
+            after = built.generate(torch.empty(1, 0), {"source": moved})
+            changed = (after != before)[0, 0].nonzero() - torch.tensor(place)
+            far = torch.maximum(far, changed.abs().amax(0))
+    assert far.tolist() == list(built.reach)
+
+
+def test_a_network_with_norms_or_coordinates_reaches_over_its_patch() -> None:
+    assert model().reach is None
+    assert model(levels=1, coordinates=True).reach is None
+
+
 # Losses
 
 

@@ -320,6 +320,21 @@ def test_a_real_network_translates_whole_or_in_tiles_without_a_wrong_grid(run: P
     assert np.array_equal(formats.read(again.files[0]).hu, formats.read(tmp_path / "d.nii.gz").hu)
 
 
+def test_a_local_network_has_no_seam_and_makes_in_tiles_what_it_makes_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = RECIPE.replace("levels = 2", "levels = 1\nresidual = false\ndetail = 4").replace("[8,", "[5,")
+    loaded = module.load(untrained(tmp_path, text), "cpu")
+    whole = translated(loaded, scan())
+    assert (whole.tiles, whole.seam) == (1, None)
+    monkeypatch.setattr(module, "LOCAL", (8, 24, 24))
+    tiles = translated(loaded, scan())
+    assert tiles.tiles > 8
+    assert tiles.seam == pytest.approx(0, abs=0.01)
+    assert np.abs(tiles.volume.hu.astype(int) - whole.volume.hu).max() <= 1, "rounding to whole HU"
+    assert np.abs(whole.volume.hu.astype(int) - scan().hu).max() > 100
+
+
 def test_progress_is_told_by_tiles(run: Path) -> None:
     told: list[tuple[int, int | None, str]] = []
     made = translated(stub(run), scan(), lambda *step: told.append(step))

@@ -306,7 +306,7 @@ class Model(Synthesizer):
 
     @property
     def reach(self) -> tuple[int, int, int] | None:
-        """Voxels around a voxel, along each axis, that what is made of it depends on; a patch may then have any even size.
+        """Voxels around one, along each axis, that what is made of it depends on; a patch may then have any even size.
 
         None where that is the whole patch, by a norm over space or by coordinates: of one level alone it is not.
         Before the end a convolution of 4 and one of 3 on the doubled grid see 3 voxels, in depth 2 where it is halved;
