@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import tiny
+from test_distributed import finished, start
 from test_report_page import Page
 from test_resume import assert_same
 from test_vae import TINY, built
@@ -378,3 +379,28 @@ def test_the_page_of_a_run_shows_errors_facts_and_the_best(whole: Path, tmp_path
     assert "HU off 2 held-out images" in page.text
     assert "history of the best mean" in page.text
     assert "What the model told" in page.text
+
+
+# Several processes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_measure_keep_and_fit_as_one(tmp_path: Path, strategy: str) -> None:
+    place(tmp_path)
+    options = ("--set", "training.publish=best", "--set", "optimizer.eps=1e-4")
+    one, two = (
+        finished(start(tmp_path, out, *options, *more))
+        for out, more in (("one", ()), ("two", ("--devices", "2", "--strategy", strategy)))
+    )
+    assert one[0] == two[0] == 0, one[2] + two[2]
+    for kind in ("told", "validation"):
+        for mine, its in zip(events(tmp_path / "two", kind), events(tmp_path / "one", kind), strict=True):
+            assert mine.keys() == its.keys()
+            if kind == "validation":
+                assert mine["mae"] == pytest.approx(its["mae"], rel=1e-4)
+                assert mine["best"] == its["best"]
+    ours, its_own = (load_file(tmp_path / name / "weights.safetensors") for name in ("two", "one"))
+    assert int(ours["prior.scans"]) == 4
+    for name in ("prior.mean", "prior.deviation", "autoencoder.encoder.stages.0.0.weight"):
+        torch.testing.assert_close(ours[name], its_own[name], rtol=1e-3, atol=1e-4)
