@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tomogen.cases.doctor import STRANGERS
 from tomogen.cases.prepare import Refusal
 from tomogen.cases.scan import Finding, scan
 from tomogen.cases.split import Named, group, owner, pseudonyms, read_patients
 from tomogen.cases.steps import find_body, only, slices_with_body, upright
-from tomogen.cases.work import DAMAGE, Terminated, digest, quiet, stoppable
+from tomogen.cases.work import Terminated, digest, quiet, stoppable
 from tomogen.conversion.recovery import is_set
 from tomogen.conversion.result import FAILED, ConvertResult, write_failed
 from tomogen.errors import DataInvalid, InputMissing, Interrupted, Reason, TomogenError, UsageFault
@@ -268,7 +269,8 @@ def _ours(out: Path) -> bool:
 
 
 def _refusal(finding: Finding, reason: Reason | None, detail: str, fix: str | None) -> Refusal:
-    failed = reason is None or reason in DAMAGE
+    # As `doctor` has it: what is something else than CT is no fault; nor is a series that --series left aside.
+    failed = reason not in STRANGERS and reason is not Reason.SEVERAL and finding.format != "pictures"
     return Refusal(str(finding.path), str(reason or "unreadable"), detail, fix, failed)
 
 

@@ -49,7 +49,7 @@ class Accuracy:
     low: float
     high: float
     error: float
-    """HU, at most; infinite between windows that do not meet."""
+    """HU, at most; infinite between windows that do not meet; 0 where whole HU return exactly."""
     lossy: bool = False
     """Whether the pictures are JPEG, which keeps to no bound: then `error` is the most that was seen."""
 
@@ -64,7 +64,8 @@ def accuracy(scales: Sequence[Scale]) -> tuple[Accuracy, ...]:
         edge = (2 * scale.slack - ROUNDING) * scale.step
         low = scale.window.low + (edge if scale.window.low > lowest else 0)
         high = scale.window.high - (edge if scale.window.high < highest else 0)
-        spans.append((low, high, 0.0 if _whole(scale) else reach, scale.slack > ROUNDING))
+        exact = len(scales) == 1 and _whole(scale)
+        spans.append((low, high, 0.0 if exact else reach, scale.slack > ROUNDING))
     found: list[Accuracy] = []
     for low, high in pairwise(sorted({end for span in spans for end in span[:2]})):
         within = [span[2:] for span in spans if span[0] <= low and high <= span[1]]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomogen import hounsfield
-from tomogen.errors import DataInvalid, Reason
+from tomogen.errors import DataInvalid, Reason, UsageFault
 from tomogen.formats import DEFAULT, Header, ReadOptions, capped
 from tomogen.formats.pictures import slices, table
 from tomogen.formats.pictures.merge import BITS, merged
@@ -48,14 +48,16 @@ def volume(scan: Depicted, path: Path, options: ReadOptions = DEFAULT) -> Volume
     """The HU of a scan, from every window of its pictures (see `merge`); blank slices are air.
 
     Raises:
+        UsageFault: `--window-of` says otherwise.
         InputMissing: a picture is not there.
         DataInvalid: damaged, in colour, or of another size than the CSV says; values that are no HU.
     """
     if options.window_of is not None:
-        raise DataInvalid(
-            f"{table.NAME} says which HU the grey values span", reason=Reason.HU_RANGE, at=path / table.NAME,
+        raise UsageFault(
+            f"{table.NAME} says which HU the grey values span",
+            at=path / table.NAME,
             fix="leave --window-of out, or name a folder of pictures without that CSV",
-        )  # fmt: skip
+        )
     capped(scan.shape, np.dtype(np.float32), path, options)
     hu: NDArray[np.float32] = np.full(scan.shape, AIR, np.float32)
     scales = [view.scale for view in scan.views]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tomogen import hounsfield, storage
 from tomogen.errors import DataInvalid, InputMissing, Reason
 from tomogen.formats import DEFAULT, SYNTHETIC, Header, Provenance, ReadOptions, origin, placed, unplaced
+from tomogen.formats.pictures import table
 from tomogen.formats.pictures.views import grey
 from tomogen.intensity import HU_FLOOR, Window
 from tomogen.volume import Acquisition, Affine, Volume
@@ -165,10 +166,12 @@ def _ours(pictures: list[Picture], path: Path, shape: tuple[int, int, int]) -> t
             raise ValueError("no affine")
     except (ValueError, TypeError, KeyError):
         raise DataInvalid("what the pictures say of their place is damaged", reason=Reason.CORRUPT, at=path) from None
+    above = path.parent / table.NAME
+    fix = f"name the folder {path.parent}, which holds {table.NAME}" if above.is_file() else None
     if any(picture.note["affine"] != pictures[0].note["affine"] for picture in pictures):
-        raise DataInvalid("pictures of several scans", reason=Reason.SEVERAL, at=path)
+        raise DataInvalid("pictures of several scans", reason=Reason.SEVERAL, at=path, fix=fix)
     if len(set(numbers)) < len(numbers):
-        raise DataInvalid("two pictures of one slice", reason=Reason.DUPLICATE, at=path)
+        raise DataInvalid("two pictures of one slice", reason=Reason.DUPLICATE, at=path, fix=fix)
     if path.is_dir() and numbers != list(range(count)):
         raise DataInvalid(f"{len(numbers)} of {count} slices", reason=Reason.GAP, at=path)
     affine = affine.copy()
