@@ -19,6 +19,7 @@ from tomogen.evaluation.floors import MeanScan
 from tomogen.evaluation.gather import gather
 from tomogen.evaluation.requirement import Requirement
 from tomogen.evaluation.scores import Scores
+from tomogen.training.launch import train
 from tomogen.volume import Volume, affine_of
 
 SHAPE = (16, 20, 24)
@@ -411,3 +412,17 @@ def test_a_run_is_scored_with_its_floors(tmp_path: Path, capsys: pytest.CaptureF
     assert any("not the cases that the run was prepared with" in note for note in strange.scores.notes)
     again = tomogen.evaluate.run(trained, tmp_path / "cases", n=4, out=tmp_path / "again")
     assert again.scores.get("made", "kid/volume").value == scores.get("made", "kid/volume").value
+
+
+def test_an_autoencoder_is_also_held_to_the_scans_it_reconstructs(tmp_path: Path) -> None:
+    cases = tiny.cases(tmp_path / "cases", count=4, size=16)
+    sizes = ["model.shape=[16,16,16]", "model.doublings=1", "model.width=4", "model.latent=2"]
+    few, many = (
+        train("vae3d_light", cases, tmp_path / str(steps), set=sizes, steps=steps, threads=1, device="cpu").run
+        for steps in (1, 40)
+    )
+    found = [tomogen.evaluate.run(trained, cases, n=2) for trained in (few, many)]
+    untrained, learnt = (one.scores.get("reconstructed", "psnr").value for one in found)
+    assert learnt > untrained + 1
+    assert found[0].scores.get("floor: blurred truth", "psnr").value > learnt
+    assert "kid/volume" in {score.definition.metric for score in found[0].scores.subjects["made"]}

@@ -1,4 +1,4 @@
-"""A run whose model starts from something: what it makes of the held-out cases, against the truth."""
+"""What a run makes of the held-out cases, against the truth: where its model starts from something, or codes scans."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -14,8 +14,9 @@ from tomogen.evaluation.gather import Source
 from tomogen.evaluation.marks import Marks
 from tomogen.evaluation.pair import Reading
 from tomogen.evaluation.pairs import Found, More, Sides, metrics_of, score_sides
+from tomogen.evaluation.subjects import MADE, RECONSTRUCTED
 from tomogen.formats import DEFAULT
-from tomogen.generation import xrays
+from tomogen.generation import codes, xrays
 from tomogen.generation.load import Loaded
 from tomogen.generation.translate import translated, translates
 from tomogen.progress import Progress, silent
@@ -56,6 +57,29 @@ def against_truth(
             fix="look at its previews; tomogen reconstruct --style uses it",
         )
     return score_sides(sides, marks, modules, more=more, progress=progress)
+
+
+def reconstructed(
+    loaded: Loaded, cases: CaseFolder, split: str, *, conventions: str = "standard", progress: Progress = silent
+) -> Found:
+    """Scores of the cases of a split as an autoencoder's means of their codes have them; floors as `against_truth`.
+
+    Raises:
+        UsageFault: there is no such convention.
+    """
+
+    def made(case: Case) -> Volume:
+        return codes.decoded(loaded, codes.coded(loaded, codes.Shown(cases.volume(case), resampled=False)))
+
+    held = cases.of(split)
+    sides = Sides(
+        truths=[_source(case, functools.partial(cases.volume, case)) for case in held],
+        mades=[_source(case, functools.partial(made, case)) for case in held],
+        inputs=[None] * len(held),
+    )
+    found = score_sides(sides, Marks(None, None, DEFAULT), metrics_of(conventions), progress=progress)
+    subjects = {RECONSTRUCTED if name == MADE else name: scores for name, scores in found.subjects.items()}
+    return found._replace(subjects=subjects)
 
 
 def _reconstructions(loaded: Loaded, cases: CaseFolder, split: str) -> tuple[Sides, More]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomogen.appraisal import against_truth
+from tomogen.appraisal import against_truth, reconstructed
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.resample import resample_whole
 from tomogen.errors import DataInvalid, InputMissing, Reason, UsageFault
@@ -20,7 +20,7 @@ from tomogen.evaluation.features.network import FeatureNetwork
 from tomogen.evaluation.gather import Source, called, gather, guessed
 from tomogen.evaluation.heldout import Field, chosen_split, held_out, whole
 from tomogen.evaluation.networks import networks_of
-from tomogen.evaluation.pairs import Asked, score_pairs
+from tomogen.evaluation.pairs import Asked, Found, score_pairs
 from tomogen.evaluation.requirement import Requirement, missed
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Scores
@@ -28,6 +28,7 @@ from tomogen.evaluation.sets import Comparison, compare
 from tomogen.evaluation.sizes import lacking
 from tomogen.evaluation.subjects import EQUAL, MADE, REAL, UNTRAINED
 from tomogen.formats import DEFAULT, ReadOptions
+from tomogen.generation.codes import encodes
 from tomogen.generation.load import Loaded, load, untrained
 from tomogen.generation.sample import volume, volumes
 from tomogen.progress import Progress, silent
@@ -179,7 +180,8 @@ def run(
     Beside them stand two floors: real scans against real ones, and what the same model makes before any training.
     A model of slices is also judged as volumes, its slices stacked. A model that starts from something, such as
     radiographs, makes each held-out case of its own and is scored against that, as `pairs` does, with the published
-    `conventions` that are asked for. The report is written to `out`, by default the run's `report` folder.
+    `conventions` that are asked for; so are the reconstructions of an autoencoder, beside its samples. The report is
+    written to `out`, by default the run's `report` folder.
 
     Raises:
         InputMissing: no run, no weights yet, or no cases.
@@ -194,25 +196,45 @@ def run(
     networks = networks_of(network, weights, sha256)
     cases = CaseFolder.open(data)
     split, caution = chosen_split(cases, split, trained_on=cases.digest == loaded.run.data["digest"])
+    facts = _run_facts(loaded, cases, split)
     if loaded.synthesizer.conditions:
-        held = against_truth(loaded, cases, split, conventions=conventions, progress=progress)
-        return _finished(
-            Scores(
-                kind="run",
-                subjects=held.subjects,
-                notes=[*([caution] if caution else []), *held.notes],
-                facts=_run_facts(loaded, cases, split) | {"seconds": f"{time.monotonic() - began:.1f}"},
-            ),
-            held.evidence,
-            folder,
-            required,
-            title=f"Scores of {loaded.run.name}",
-            commands=commands,
-            run=loaded.run,
-        )
+        found = against_truth(loaded, cases, split, conventions=conventions, progress=progress)
+    else:
+        found = _of_noise(loaded, cases, split, n, seed, networks, progress)
+        facts |= {"samples": str(n), "seed": str(seed), **_networks(networks)}
+    if encodes(loaded):
+        held = reconstructed(loaded, cases, split, conventions=conventions, progress=progress)
+        evidence = replace(found.evidence, pairs=held.evidence.pairs)
+        found = Found(found.subjects | held.subjects, [*found.notes, *held.notes], evidence)
+    scores = Scores(
+        kind="run",
+        subjects=found.subjects,
+        notes=[*([caution] if caution else []), *found.notes],
+        facts=facts | {"seconds": f"{time.monotonic() - began:.1f}"},
+    )
+    return _finished(
+        scores,
+        found.evidence,
+        folder,
+        required,
+        title=f"Scores of {loaded.run.name}",
+        commands=commands,
+        run=loaded.run,
+    )
+
+
+def _of_noise(
+    loaded: Loaded,
+    cases: CaseFolder,
+    split: str,
+    n: int,
+    seed: int,
+    networks: Sequence[FeatureNetwork],
+    progress: Progress,
+) -> Found:
+    """Scores of `n` samples against the cases of a split, between the floors; of slices also as stacks of them."""
     field = Field(tuple(loaded.synthesizer.shape), loaded.run.spacing, loaded.run.window)
     pools: dict[str, list[Volume]] = {"real": [], "made": []}
-
     reals = held_out(cases, field, split)
     mades, blanks = (_samples(one, n, seed) for one in (loaded, untrained(loaded, seed)))
 
@@ -240,20 +262,7 @@ def run(
         for subject, more in stacked.subjects.items():
             subjects[subject] += [score for score in more if _of_volumes(score)]
         found = found._replace(profiles=stacked.profiles)
-    notes = [*([caution] if caution else []), *found.notes]
-    facts = _run_facts(loaded, cases, split) | {
-        "samples": str(n), "seed": str(seed), **_networks(networks), "seconds": f"{time.monotonic() - began:.1f}",
-    }  # fmt: skip
-    scores = Scores(kind="run", subjects=subjects, notes=notes, facts=facts)
-    return _finished(
-        scores,
-        _evidence(found, pools),
-        folder,
-        required,
-        title=f"Scores of {loaded.run.name}",
-        commands=commands,
-        run=loaded.run,
-    )
+    return Found(subjects, list(found.notes), _evidence(found, pools))
 
 
 def _run_facts(loaded: Loaded, cases: CaseFolder, split: str) -> dict[str, str]:

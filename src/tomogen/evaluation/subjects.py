@@ -1,6 +1,8 @@
 """Subjects: what is scored, what was made and the floors beside it, by the names they have in scores and pages."""
 
 MADE = "made"
+RECONSTRUCTED = "reconstructed"
+"""A held-out scan from its own code, beside what was made of noise."""
 
 BLURRED = "floor: blurred truth"
 INPUT = "floor: input"
