@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
 import dicoms
+import test_privacy
 import tomogen
 from tomogen import formats
 from tomogen.cases.folder import CaseFolder
@@ -97,7 +98,7 @@ def test_many_scans_become_one_set_without_a_collision_and_come_back_exactly(
     assert len({line["picture"] for line in lines}) == len(lines) == 18
     assert {tuple(line["scan"].split("-scan-")) for line in lines} >= {("patient-0001", "01"), ("patient-0002", "01")}
     assert all((tmp_path / "set" / line["picture"]).is_file() for line in lines)
-    made = tomogen.convert(tmp_path / "set", tmp_path / "back", to="nii")
+    made = tomogen.convert(tmp_path / "set" / "pictures.csv", tmp_path / "back", to="nii")
     assert (made.scans, made.patients, len(made.files)) == (3, 2, 3)
     back = {formats.read(file).hu.tobytes() for file in made.files}
     assert back == {one.tobytes() for one in hu}
@@ -168,6 +169,7 @@ def test_several_windows_give_the_finest_value_in_each_range(tmp_path: Path) -> 
     assert [(one.low, one.high) for one in alone] == [(-1350, 150)]
 
 
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.integers(-1200, 1000), st.integers(20, 2500)).map(lambda ends: Window(ends[0], sum(ends))),
@@ -302,6 +304,8 @@ def test_only_a_set_of_ours_is_replaced_and_only_when_asked(tmp_path: Path) -> N
         tomogen.convert(source, tmp_path / "more", to="png,jpg", window="lung")
     with pytest.raises(UsageFault, match="is for sets of pictures"):
         tomogen.convert(source, tmp_path / "more", to="nii", skip_blank=True)
+    with pytest.raises(UsageFault, match="lie in the output folder"):
+        tomogen.convert(source, tmp_path, to="png")
 
 
 def test_beside_other_formats_the_set_has_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -321,9 +325,10 @@ def test_a_set_is_read_wherever_a_scan_is_and_several_are_told_apart(
     assert formats.read(tmp_path / "one.nii.gz").shape == (6, SIDE, SIDE)
     with pytest.raises(UsageFault, match="says which HU"):
         formats.read(tmp_path / "set", ReadOptions(series="patient-0002-scan-01", window_of=Window()))
-    with pytest.raises(DataInvalid, match="of one slice") as error:
-        formats.read(tmp_path / "set" / "hu_-1100..1500", ReadOptions(window_of=Window()))
-    assert "pictures.csv" in (error.value.fix or "")
+    for options, message in ((ReadOptions(window_of=Window()), "of one slice"), (ReadOptions(), "is not HU")):
+        with pytest.raises(DataInvalid, match=message) as error:
+            formats.read(tmp_path / "set" / "hu_-1100..1500", options)
+        assert error.value.fix == f"name the folder {tmp_path}/set, which holds pictures.csv"
 
 
 def test_pictures_that_were_drawn_anew_come_back_and_a_csv_saved_by_a_spreadsheet_too(tmp_path: Path) -> None:
@@ -438,6 +443,25 @@ def test_windows_are_named_or_two_numbers_and_the_nearest_name_is_told() -> None
 def test_named_windows_have_the_level_and_width_that_help_says(window: str, level: float, width: float) -> None:
     (found,) = windows(window).values()
     assert (found.centre, found.width) == (level, width)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom sees what is planted
+def test_no_value_of_a_header_that_identifies_gets_into_a_set(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(2):
+        test_privacy.series(tmp_path / "scans" / str(seed), seed)
+    test_privacy.series(tmp_path / "scans" / "mr", 3, lambda dataset, number: setattr(dataset, "Modality", "MR"))
+    test_privacy.series(tmp_path / "scans" / "bad", 4, test_privacy.broken("PixelSpacing", test_privacy.CANARY))
+    with pytest.raises(SystemExit) as done:
+        main(["convert", str(tmp_path / "scans"), str(tmp_path / "set"), "--to", "png", "--json", "-v"])
+    said = "".join(capfd.readouterr())
+    assert done.value.code == 8
+    assert test_privacy.secrets_in(said.encode(), (str(tmp_path),)) == []
+    files = [path for path in (tmp_path / "set").rglob("*") if path.is_file()]
+    assert len(files) == 16 + 2
+    for path in files:
+        assert test_privacy.secrets_in(path.read_bytes(), (str(tmp_path),)) == [], path
 
 
 @pytest.mark.slow

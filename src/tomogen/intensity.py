@@ -94,9 +94,9 @@ def _window(word: str) -> Window:
         return Window(float(low), float(high)) if dots else WINDOWS[word]
     except (LookupError, ValueError):
         near = difflib.get_close_matches(word, WINDOWS, n=1)
-        mean = f"; did you mean {near[0]!r}?" if near else ""
+        mean = f"did you mean {near[0]!r}? " if near else ""
         known = ", ".join(WINDOWS)
-        raise UsageFault(f"no such window {word!r}{mean}; windows: {known}, or LOW,HIGH in HU") from None
+        raise UsageFault(f"no such window {word!r}; {mean}windows: {known}, or LOW,HIGH in HU") from None
 
 
 def _number(word: str) -> float | None:

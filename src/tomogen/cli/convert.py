@@ -54,13 +54,13 @@ def convert(
         say(f"{'failed' if refusal.failed else 'not used'}: {refusal.path}: {refusal.detail}{fix}")
     if len(made.refused) > shown:
         streams.note(f"not used: {len(made.refused) - shown} more; -v lists them")
-    for line in _told(made):
+    for line in _told(made, skip_blank):
         streams.note(line)
     streams.result(made, "\n".join(made.files))
     return 8 if made.failed else 0
 
 
-def _told(made: "ConvertResult") -> list[str]:
+def _told(made: "ConvertResult", skip_blank: bool) -> list[str]:
     """What is said of a conversion beside its files."""
     lines = []
     if made.shape and made.spacing and made.hu:
@@ -71,7 +71,7 @@ def _told(made: "ConvertResult") -> list[str]:
             f"{_count(made.pictures, 'picture')} of " * bool(made.pictures)
             + f"{_count(made.slices, 'slice')}, {_count(made.scans, 'scan')}, {_count(made.patients, 'patient')}"
         )
-    if made.blank:
+    if made.blank or skip_blank:
         lines.append(f"{_count(made.blank, 'blank slice')} {'left out' if made.pictures else 'became air'}")
     if made.copies:
         lines.append(f"{_count(made.copies, 'scan')} left out: another holds the same voxels")

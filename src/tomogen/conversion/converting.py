@@ -9,6 +9,7 @@ from tomogen.conversion.files import Wanted
 from tomogen.conversion.result import ConvertResult, of_one
 from tomogen.errors import UsageFault
 from tomogen.formats import DEFAULT, ReadOptions
+from tomogen.formats.pictures import table
 from tomogen.intensity import windows
 from tomogen.progress import Progress, silent
 
@@ -43,8 +44,9 @@ def convert(
     Without a window PNG are 16-bit and exact. `skip_blank` leaves out slices that hold none of the body. Other
     words of `to` beside it are for a single scan; the set then lies in `out/pictures`.
 
-    Such a set is converted back, with `to` each of its scans to files of its own, as exactly as its windows allow
-    (`ConvertResult.accuracy`). What could not be read of many is in `failed`, and listed in `failed.jsonl`.
+    Such a set (the folder, or its CSV) is converted back, with `to` each of its scans to files of its own, as
+    exactly as its windows allow (`ConvertResult.accuracy`). What could not be read of many is in `failed`, and listed
+    in `failed.jsonl`.
 
     Raises:
         UsageFault: an output is there and `overwrite` is not given; an unknown format or window.
@@ -52,6 +54,7 @@ def convert(
         Interrupted: stopped by Ctrl-C; nothing of a set stays.
     """
     source, out = Path(source), Path(out)
+    source = source.parent if source.name == table.NAME else source
     words = [word for word in formats.endings(to) if word not in SETS]
     kinds = [word for word in formats.endings(to) if word in SETS]
     wanted = Wanted(",".join(words), windows(window), enhanced, rle, overwrite)

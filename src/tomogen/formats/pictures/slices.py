@@ -166,8 +166,7 @@ def _ours(pictures: list[Picture], path: Path, shape: tuple[int, int, int]) -> t
             raise ValueError("no affine")
     except (ValueError, TypeError, KeyError):
         raise DataInvalid("what the pictures say of their place is damaged", reason=Reason.CORRUPT, at=path) from None
-    above = path.parent / table.NAME
-    fix = f"name the folder {path.parent}, which holds {table.NAME}" if above.is_file() else None
+    fix = _set_above(path)
     if any(picture.note["affine"] != pictures[0].note["affine"] for picture in pictures):
         raise DataInvalid("pictures of several scans", reason=Reason.SEVERAL, at=path, fix=fix)
     if len(set(numbers)) < len(numbers):
@@ -239,7 +238,15 @@ def _no_hu(picture: Picture) -> DataInvalid:
     fix = "--window-of -1000,400" if top == 255 else "--window-of -1024,64511, if they are HU + 1024"
     if isinstance(ends := picture.note.get("lossy_window"), list) and len(ends) == 2:
         fix = f"--window-of {ends[0]},{ends[1]}, as the picture says of itself; lossy"
+    fix = _set_above(picture.path.parent) or fix
     return DataInvalid(f"a picture: range 0..{top} is not HU", reason=Reason.HU_RANGE, at=picture.path, fix=fix)
+
+
+def _set_above(folder: Path) -> str | None:
+    """What to do with a folder of pictures that is a part of a set."""
+    return (
+        f"name the folder {folder.parent}, which holds {table.NAME}" if (folder.parent / table.NAME).is_file() else None
+    )
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
