@@ -11,6 +11,7 @@ from tomogen import formats
 from tomogen.cases.folder import CaseFolder
 from tomogen.cases.labels import Labels
 from tomogen.cases.prepare import prepare
+from tomogen.cases.scan import Finding
 from tomogen.errors import DataInvalid, InputMissing, RecipeMismatch, UsageFault
 from tomogen.generation.sample import sample
 from tomogen.run import Run
@@ -183,6 +184,36 @@ def test_paths_may_be_absolute_or_as_seen_from_here(scans: Path, monkeypatch: py
     assert by_path(scans, f"{scans}/hospital/well,healthy\n{scans}/hospital/ill,sick\n", "cases/../").of == seen
     monkeypatch.chdir(scans / "hospital")
     assert by_path(scans, "well,healthy\nill,sick\n", "cases/../").of == seen
+
+
+def test_scans_are_known_by_place_where_they_were_read_and_elsewhere_by_their_voxels(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = by_path(scans, "well,healthy\nill,sick\n").of
+    read: list[Path] = []
+    once = Finding.read
+    monkeypatch.setattr(Finding, "read", lambda self: read.append(self.path) or once(self))
+    by_path(scans, "well,healthy\nill,sick\n")
+    assert read == []
+    for name in ("well", "ill"):
+        (tmp_path / "moved" / name).mkdir(parents=True)
+        for number, scan in enumerate(sorted((scans / "hospital" / name).iterdir())):
+            formats.write(formats.read(scan), tmp_path / "moved" / name / f"{number}.nrrd")
+    path = tmp_path / "moved" / "labels.csv"
+    path.write_text("path,label\nwell,healthy\nill,sick\n")
+    assert Labels.read(path).among(CaseFolder.open(scans / "cases")).of == seen
+    assert len(read) == 5
+
+
+def test_scans_that_were_prepared_as_seen_from_here_are_known_by_place(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scans)
+    prepare("hospital/well", tmp_path / "cases", shape=(8, 16, 16), split=(1, 0, 0), body_mask=False, workers=1)
+    monkeypatch.setattr(Finding, "read", None)
+    path = scans / "labels.csv"
+    path.write_text("path,label\nhospital/well/anna.nii.gz,a\nhospital/well/bert,b\n")
+    assert sorted(Labels.read(path).among(CaseFolder.open(tmp_path / "cases")).of.values()) == ["a", "b"]
 
 
 @pytest.mark.parametrize(

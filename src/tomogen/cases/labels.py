@@ -90,8 +90,7 @@ class Labels:
     def among(self, folder: CaseFolder) -> "Labels":
         """These labels by the names of a folder's cases: as they are, unless they are by path.
 
-        Scans are found again by where they lie, as no prepared folder holds their names: they must still lie where
-        `prepare` read them.
+        No prepared folder holds the names of scans: the scans themselves must be there.
 
         Raises:
             DataInvalid: a path has no case in the folder, or two that hold one scan differ.
@@ -103,8 +102,8 @@ class Labels:
         if empty := [name for name, place in places.items() if place in found.empty]:
             raise self._invalid(
                 f"{len(empty)} paths hold no scan that {folder.path.name} was prepared from: {_few(empty)}",
-                "paths where the scans lay for `tomogen prepare`, as seen from the CSV; or by the names in "
-                "catalog.json, with the columns case,label",
+                "paths of scans that were prepared, as seen from the CSV's folder; or the names in catalog.json, with "
+                "the columns case,label",
             )
         labels = {place: self.of[name] for name, place in places.items()}
         of: dict[str, str] = {}
