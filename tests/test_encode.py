@@ -151,7 +151,7 @@ def refused(error: type[TomogenError], match: str, *arguments: Any, **options: A
 # Tiles.
 
 
-@pytest.mark.parametrize("size", [(13, 61, 70), (8, 16, 12), (1, 9, 30), (6, 75, 16)])
+@pytest.mark.parametrize("size", [(5, 73, 30), (8, 16, 12), (1, 9, 30)])
 @pytest.mark.parametrize("kind", SHAPES)
 def test_tiles_are_as_the_whole_within_a_hundredth_of_a_hu(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: str, size: tuple[int, int, int]
@@ -160,7 +160,7 @@ def test_tiles_are_as_the_whole_within_a_hundredth_of_a_hu(
     found: list[tuple[Posterior, NDArray[np.int16]]] = []
     calls: list[int] = []
     monkeypatch.setattr(tiles, "WORK", 100)
-    for voxels in (40_000, 2**23):
+    for voxels in ({"solid": 25_000, "slab": 10_000, "slice": 2_500}[kind], 2**23):
         monkeypatch.setattr(tiling, "VOXELS", voxels)
         coder, count = Coder(loaded), [0]
         hook = loaded.synthesizer.autoencoder.decoder.register_forward_hook(  # type: ignore[union-attr,operator]
@@ -184,13 +184,13 @@ def test_tiles_are_as_the_whole_within_a_hundredth_of_a_hu(
     truth = truth[tuple(slice(a, a + n) for a, n in zip(leads, size, strict=True))]
     for _, made in found:
         assert np.abs(made - truth).max() <= 0.5 + 0.01
-    if size == (13, 61, 70):
-        assert calls[1] == {"solid": 1, "slab": 4, "slice": 13}[kind]
-        assert calls[0] >= 4 * calls[1] if kind == "solid" else calls[0] == calls[1]
+    if size[1] == 73:
+        assert calls[1] == {"solid": 1, "slab": 2, "slice": 5}[kind]
+        assert calls[0] > calls[1]
 
 
-@settings(max_examples=60)
-@given(st.tuples(*[st.integers(1, 40)] * 3), st.integers(0, 9), st.integers(1, 4), st.integers(1, 5000))
+@settings(max_examples=40)
+@given(st.tuples(*[st.integers(1, 30)] * 3), st.integers(0, 9), st.integers(1, 4), st.integers(1, 5000))
 def test_frugal_tiles_reach_the_end_and_compute_no_voxel_too_often(
     size: tuple[int, int, int], halo: int, align: int, voxels: int
 ) -> None:
@@ -465,7 +465,7 @@ def test_a_damaged_code_and_that_of_another_run_are_refused(runs: dict[str, Path
     assert not (tmp_path / "back.nii.gz").exists()
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.data())
 def test_a_code_with_any_byte_wrong_gives_a_scan_or_one_of_our_errors(
     runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
