@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import tiny_runs
 from tomogen import formats
 from tomogen.cli.sample import command
-from tomogen.errors import RecipeMismatch, TomogenError, UsageFault
+from tomogen.errors import DataInvalid, RecipeMismatch, TomogenError, UsageFault
 from tomogen.generation import codes
 from tomogen.generation.knobs import Knobs, Tuned
 from tomogen.generation.load import load
@@ -220,6 +220,13 @@ def test_no_name_of_the_scan_is_written(make_run: Maker, scan: Path, tmp_path: P
     written = b"".join(file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file())
     assert b"alpha 1" in written
     assert b"Mustermann" not in written
+
+
+def test_a_scan_that_needs_flags_to_be_read_is_sent_to_encode(make_run: Maker, tmp_path: Path) -> None:
+    formats.write(Volume(np.zeros((4, 8, 8), np.int16) + np.arange(8, dtype=np.int16), np.eye(4)), tmp_path / "a.png")
+    with pytest.raises(DataInvalid) as caught:
+        sample(make_run("vae3d_light"), tmp_path / "out", around=tmp_path / "a.png", device="cpu")
+    assert "tomogen encode RUN SCAN CODE, and there --window-of" in str(caught.value.fix)
 
 
 def test_a_run_that_has_no_codes_goes_around_nothing(run: Path, scan: Path, tmp_path: Path) -> None:

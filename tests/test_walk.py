@@ -118,6 +118,16 @@ def test_stations_are_the_samples_of_the_seeds_and_each_step_is_small(
     assert max(jumps) < apart
 
 
+def test_noise_goes_in_an_arc(make_run: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half way along a straight line it would be shorter by the root of 2, which no model has met."""
+    seen: list[Tensor] = []
+    made = Tuned.made
+    monkeypatch.setattr(Tuned, "made", lambda self, noise: seen.append(noise) or made(self, noise))
+    walk(make_run("vae3d_light"), tmp_path / "w.gif", seeds=[1, 2], frames=2, device="cpu")
+    start, middle, end = (noise.norm().item() for noise in seen)
+    assert middle == pytest.approx((start + end) / 2, rel=0.05)
+
+
 def test_styles_go_straight(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     shown = Tuned.shown

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from tomogen import formats, storage
-from tomogen.errors import UsageFault
+from tomogen.errors import DataInvalid, UsageFault
 from tomogen.formats import Provenance, pictures
 from tomogen.generation import codes
 from tomogen.generation.knobs import PLAIN, Knobs, Tuned
+from tomogen.generation.latent import Code
 from tomogen.generation.load import Loaded, load
 from tomogen.progress import Progress, silent
 from tomogen.run import occupied
@@ -174,12 +175,26 @@ def placed(loaded: Loaded, image: torch.Tensor) -> Volume:
     return Volume(_deep(hu), centred(_deep(hu).shape, loaded.run.spacing), Acquisition(synthetic=True))
 
 
+def code_of(loaded: Loaded, scan: str | Path, like: Code | None = None) -> Code:
+    """The code of a scan that needs no flags to be read, or the code itself; as `codes.code_of` says.
+
+    Raises:
+        RecipeMismatch, InputMissing, DataInvalid: as that says; a fix that is a flag of reading is one of `encode`.
+    """
+    try:
+        return codes.code_of(loaded, scan, like=like)
+    except DataInvalid as error:
+        if error.fix and error.fix.startswith("--"):
+            error.fix = f"give its code instead: tomogen encode RUN SCAN CODE, and there {error.fix}"
+        raise
+
+
 def _scans(loaded: Loaded, n: int, seed: int, knobs: Knobs) -> tuple[Iterator[Volume], str]:
     """`n` scans, and what they are made of beside seed and number, in words; nothing where that is all."""
     drawn = volumes(loaded, n, seed, knobs)
     if knobs.around is None:
         return drawn, knobs.spelled()
-    code, alpha = codes.code_of(loaded, knobs.around), 1.0 if knobs.alpha is None else knobs.alpha
+    code, alpha = code_of(loaded, knobs.around), 1.0 if knobs.alpha is None else knobs.alpha
     scans = (codes.around(loaded, code, alpha, seed, index) for index in range(1, n + 1))
     return scans, f"{code.source}, alpha {alpha:g}"
 

@@ -14,7 +14,7 @@ from tomogen.formats import Provenance, pictures
 from tomogen.generation import codes
 from tomogen.generation.knobs import Knobs, Tuned
 from tomogen.generation.load import Loaded, load
-from tomogen.generation.sample import placed
+from tomogen.generation.sample import code_of, placed
 from tomogen.progress import Progress, silent
 from tomogen.storage import free
 from tomogen.volume import Volume
@@ -142,8 +142,8 @@ def _between_seeds(tuned: Tuned, seeds: Sequence[int]) -> Callable[[int, int, fl
 
 def _between_scans(loaded: Loaded, scans: Sequence[str | Path]) -> Callable[[int, int, float], Volume]:
     """A scan at a share of the way between two scans' codes."""
-    first = codes.code_of(loaded, scans[0])
-    second = codes.code_of(loaded, scans[1], like=first)
+    first = code_of(loaded, scans[0])
+    second = code_of(loaded, scans[1], like=first)
     return lambda a, b, share: codes.between(loaded, first, second, share)
 
 
