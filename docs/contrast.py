@@ -36,7 +36,12 @@ class Size(NamedTuple):
     flags: str
 
 
-WHOLE = Size(32, 8, "64 96 96", "--steps 4000 --set model.shape=[16,96,96]")
+WHOLE = Size(
+    64, 12, "64 96 96",
+    "--steps 6500 --set model.shape=[16,96,96] --set optimizer.decay_start=3000 --set optimizer.decay_steps=3500",
+)  # fmt: skip
+NOISE = 4
+"""HU of the phantoms' noise: that of voxels as large as these, 4.7 x 3.8 x 3.8 mm."""
 TINY = Size(
     3, 2, "24 32 32",
     "--steps 2 --set model.shape=[8,32,32] --set model.width=4 --set model.widest=8 --set model.judge_width=4",
@@ -45,11 +50,12 @@ TINY = Size(
 
 def learnt(out: str, size: Size) -> list[str]:
     """What is typed to learn."""
+    drawn = f"--pairs --shape {size.shape} --noise {NOISE} --format nii"
     return [
-        f"tomogen phantom {out}/scans --n {size.pairs} --pairs --shape {size.shape} --seed 21 --format nii",
-        f"tomogen phantom {out}/held --n {size.held} --pairs --shape {size.shape} --seed 22 --format nii",
+        f"tomogen phantom {out}/scans --n {size.pairs} --seed 21 {drawn}",
+        f"tomogen phantom {out}/held --n {size.held} --seed 22 {drawn}",
         f"tomogen prepare {out}/scans {out}/cases --split 1 0 0 --pairs",
-        f"tomogen train pix2pix3d_light {out}/cases {out}/run --seed 0 {size.flags}",
+        f"tomogen train pix2pix3d_light {out}/cases {out}/run --seed 0 --threads 1 {size.flags}",
     ]
 
 

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from compared import Told, cell, told
 from typed import DOCS, asked, filled, typed
 
 from tomogen.cases.folder import CaseFolder
-from tomogen.evaluation import interval
 from tomogen.evaluation.scores import Scores
 from tomogen.evaluation.subjects import MADE, MEAN
 from tomogen.formats import read, write
@@ -65,41 +65,22 @@ def commands(out: str, size: Size) -> list[str]:
     return made
 
 
-def figures(out: Path) -> dict[str, dict[str, dict[str, object]]]:
+def measured(out: Path) -> Told:
     """Each way's scores, and how much better one is than the next on the same patients."""
     read_of = {name: Scores.read(out / name / "report" / "scores.json") for name in MODELS}
     found = {name: {metric: read_of[name].get(MADE, metric) for metric in METRICS} for name in MODELS}
     found["mean"] = {metric: read_of["biplanar"].get(MEAN, metric) for metric in METRICS}
-    told = {
-        name: {metric: {"value": score.value, "interval": score.interval} for metric, score in scores.items()}
-        for name, scores in found.items()
-    }
-    patients = {case.id: case.patient for case in CaseFolder.open(out / "cases").cases}
-    for better, worse in (("biplanar", "single"), ("single", "mean")):
-        told[f"{better} less {worse}"] = {}
-        for metric in METRICS:
-            one, other = found[better][metric], found[worse][metric]
-            one.compare(other)  # raises where they are not of one definition
-            differences = {case: value - other.cases[case] for case, value in one.cases.items()}
-            ends = interval.of_means(list(differences.values()), [patients[case] for case in differences])
-            value = sum(differences.values()) / len(differences)
-            told[f"{better} less {worse}"][metric] = {"value": value, "interval": ends, "n": len(differences)}
-    return told
+    return told(found, [("biplanar", "single"), ("single", "mean")], out / "cases")
 
 
-def page_of(told: dict[str, dict[str, dict[str, object]]]) -> str:
+def page_of(figures: Told) -> str:
     """The figures in Markdown."""
 
-    def cell(entry: dict[str, object], sign: str = "") -> str:
-        ends = entry["interval"]
-        within = f" [{ends[0]:{sign}.3g}, {ends[1]:{sign}.3g}]" if ends else ""  # type: ignore[index]
-        return f"{entry['value']:{sign}.3f}{within}"
-
     rows = ["| made of | PSNR, dB | SSIM | MAE, HU | re-projection |", "|---|--:|--:|--:|--:|"]
-    rows += [f"| {WORDS[name]} | {' | '.join(cell(told[name][metric]) for metric in METRICS)} |" for name in WORDS]
+    rows += [f"| {WORDS[name]} | {' | '.join(cell(figures[name][metric]) for metric in METRICS)} |" for name in WORDS]
     rows += [
-        f"| *{name}* | {' | '.join(cell(told[name][metric], '+') for metric in METRICS)} |"
-        for name in told
+        f"| *{name}* | {' | '.join(cell(figures[name][metric], '+') for metric in METRICS)} |"
+        for name in figures
         if name not in WORDS
     ]
     return "\n".join(rows)
@@ -133,18 +114,18 @@ def main(arguments: list[str] | None = None) -> None:
     for command in commands(str(out), size):
         if not (command.startswith("tomogen phantom") and (out / "scans").is_dir()):
             typed(command)
-    told = figures(out)
+    figures = measured(out)
     record = {
         "command": f"python docs/two_radiographs.py OUT{' --tiny' if given.tiny else ''}",
         "commands": commands("OUT", size), "seed": 0, "seconds": round(time.monotonic() - began),
         "seconds_of_training": {name: round(Run.open(out / name).log()[-1]["seconds"]) for name in MODELS},
-        "versions": json.loads((out / "biplanar" / "environment.json").read_text())["versions"], "figures": told,
+        "versions": json.loads((out / "biplanar" / "environment.json").read_text())["versions"], "figures": figures,
     }  # fmt: skip
     home = out if given.tiny else DOCS
     (home / "two-radiographs.json").write_text(json.dumps(record, indent=1) + "\n")
     picture(out, (out if given.tiny else DOCS / "images") / "two-radiographs.png")
     if not given.tiny:
-        filled("reconstruct.md", START, page_of(told))
+        filled("reconstruct.md", START, page_of(figures))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ identifiers and types (formats/dicom; tests/test_dicom_in.py, tests/test_dicom_o
 tests/test_tiles.py).
 """
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -171,7 +172,10 @@ def test_a_residual_network_begins_near_its_input() -> None:
 
 def test_what_is_finer_than_two_voxels_can_pass_beside_the_u_net() -> None:
     detail = model(detail=6).generator.detail
-    image = torch.rand(1, 3, *SMALL.shape) * 2 - 1
+    low, high = SMALL.windows[2]
+    image = torch.zeros(1, 3, *SMALL.shape)
+    image[:, 2, 3, 10, 10] = 30 / ((high - low) / 2)  # 30 HU above its neighbours, as noise may be
+    image[:, 2, 3, 20:, :] = 0.5  # an edge
     with torch.no_grad():
         for layer in (detail.mix, detail.image):
             layer.weight.zero_()
@@ -179,7 +183,12 @@ def test_what_is_finer_than_two_voxels_can_pass_beside_the_u_net() -> None:
             for sign, feature in ((1, window), (-1, window + 3)):
                 detail.mix.weight[feature, 6 + window, 1, 1, 1] = sign
                 detail.image.weight[window, feature, 1, 1, 1] = sign / 1.2
-        assert torch.allclose(detail(torch.rand(1, 6, *SMALL.shape), image), image, atol=1e-6)
+        made = detail(torch.rand(1, 6, *SMALL.shape), image)[0, 2, 3]
+    assert made[10, 10].item() == pytest.approx(math.tanh(30 * 24 / 25 / 50), abs=1e-5)
+    assert made[10, 11].item() == pytest.approx(math.tanh(-30 / 25 / 50), abs=1e-5)
+    assert made[5, 5] == 0, "what is even holds nothing fine"
+    assert made.abs().max() <= 1, "an edge is not more than its share"
+    assert made[20, 5] > 0.7
 
 
 def test_dropout_is_in_the_deepest_doublings_and_in_training_alone() -> None:

@@ -31,7 +31,7 @@ from tomogen.storage import whole
 
 CONTENT = (
     "recipe.toml", "environment.json", "data.json", "log.jsonl", "weights.safetensors", "checkpoints", "previews",
-    "samples", "tensorboard", "progress.gif", "losses.png", "report",
+    "samples", "tensorboard", "progress.gif", "losses.png", "validation.png", "report",
 )  # fmt: skip
 """What `--overwrite` removes: the parts of a run, and nothing else that may lie beside them."""
 

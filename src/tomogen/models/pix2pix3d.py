@@ -19,7 +19,7 @@ from tomogen.cases.folder import CaseFolder
 from tomogen.cases.paired import Paired
 from tomogen.errors import RecipeMismatch
 from tomogen.intensity import Window
-from tomogen.layers.activation import LeakyReLU
+from tomogen.layers.activation import SLOPE, LeakyReLU
 from tomogen.layers.conv import CONV, Conv, channels_last
 from tomogen.layers.instancenorm import InstanceNorm
 from tomogen.layers.scaling import DoublingConv, HalvingConv
@@ -39,6 +39,12 @@ DEVIATION = 0.02
 """Of the weights at birth; published."""
 DROPPED = 3
 """Doublings from the bottom that drop features, where dropout is on (Isola 2017, section 6.1.1)."""
+NEAR = 2
+"""Voxels to each side whose mean tells what is fine."""
+FAINT = 50.0
+"""HU of what is told apart as fine; more looks alike."""
+STEP = 0.05
+"""Of a difference from the input to one of the network: a step of the optimizer then moves a few HU."""
 LEAST = 24
 """Voxels along the plane: the discriminator halves three times and takes two voxels off what is left."""
 STRUCTURE = 0.85
@@ -66,8 +72,8 @@ class Config:
     residual: bool = False
     """Whether the network makes the difference from the input, or the output itself."""
     detail: int = 0
-    """Features at full size: with the input beside them two more convolutions make the output. 0 for none, as
-    published: then nothing finer than two voxels passes but through features at half the size."""
+    """Features at full size: with what is fine in the input beside them, two more convolutions make the output. 0 for
+    none, as published: then nothing finer than two voxels passes but through features at half the size."""
     dropout: float = 0.0
     """Share of features that training drops in the three deepest doublings."""
     judge_width: int = 64
@@ -183,17 +189,32 @@ class Up(nn.Module):
 
 
 class Detail(nn.Module):
-    """Features at full size and the input beside them, to windows: so that fine edges need not pass the U-Net."""
+    """Features at full size, and beside them what is finer in the input than they can hold, to windows.
 
-    def __init__(self, count: int, features: int) -> None:
+    The finer part is each voxel less the mean of its neighbours in the plane, squashed: what is as weak as noise is
+    about 1, and edges, a hundred times as strong, are no more than that. Given the input as it is, the two convolutions
+    learn from edges alone (contrast of phantoms, vessels of the lung after 1300 steps: 8 % of what was to be added;
+    so 40 %).
+    """
+
+    def __init__(self, windows: Sequence[tuple[float, float]], features: int) -> None:
         super().__init__()
+        count = len(windows)
+        halves = torch.tensor([(high - low) / 2 for low, high in windows])  # HU for 1
+        self.scale: Tensor
+        self.register_buffer("scale", (halves / FAINT).view(-1, 1, 1, 1), persistent=False)
         self.mix = Conv(3, features + count, features)
         self.act = LeakyReLU()
         self.image = Conv(3, features, count)
 
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
         """Windows, not yet bounded."""
-        mixed = self.mix(torch.cat([features.relu(), image.to(features.dtype)], 1))
+        image = image.float()
+        around = nn.functional.avg_pool3d(
+            image, (1, 2 * NEAR + 1, 2 * NEAR + 1), 1, (0, NEAR, NEAR), count_include_pad=False
+        )
+        fine = ((image - around) * self.scale).tanh()
+        mixed = self.mix(torch.cat([features.relu(), fine.to(features.dtype)], 1))
         made: Tensor = self.image(self.act(mixed))
         return made
 
@@ -230,11 +251,13 @@ class Generator(nn.Module):
         bottom = 1 if config.levels == 1 else 2
         last = config.detail or count
         self.image = DoublingConv(widths[0] * bottom, last, (3 if halved[0] else 1, 3, 3))
-        self.detail = Detail(count, last) if config.detail else None
+        self.detail = Detail(config.windows, last) if config.detail else None
         _draw(self)
+        if self.detail is not None:
+            nn.init.kaiming_normal_(self.detail.mix.weight, SLOPE)
         if self.residual:  # what is not trained yet hardly changes the input
             end = self.image if self.detail is None else self.detail.image
-            nn.init.normal_(end.weight, 0.0, DEVIATION / 100)
+            nn.init.normal_(end.weight, 0.0, DEVIATION / 5)
 
     def forward(self, image: Tensor) -> Tensor:
         """Windows on -1..1; as a difference from the input they may lie a little outside."""
@@ -254,7 +277,7 @@ class Generator(nn.Module):
         if self.detail is not None:
             made = self.detail(made, image)  # (B, windows, D, H, W)
         made = made.float()
-        return image.float() + made if self.residual else made.tanh()
+        return image.float() + STEP * made if self.residual else made.tanh()
 
 
 class Discriminator(nn.Module):
@@ -316,7 +339,7 @@ class Model(Synthesizer):
         if config.levels > 1 or config.coordinates:
             return None
         halved, last = config.depths[1] < config.depths[0], 2 * bool(config.detail)
-        return (2 if halved else 0) + last, 3 + last, 3 + last
+        return (2 if halved else 0) + last, 3 + last, 3 + last  # means of neighbours see NEAR, less than 3
 
     def feed(self, folder: CaseFolder, data: "Data", split: str = "train") -> Feed:
         """Pairs of scans: the image is the target, `source` the input.

@@ -446,6 +446,10 @@ class Model(Synthesizer):
         made: Tensor = self.generator(self._pictures(condition))
         return 2 * upright(made).clamp(max=1) - 1
 
+    def remade(self, batch: Batch) -> Tensor:
+        """What becomes of the radiographs."""
+        return self.generate(batch.image.new_zeros(self.noise_shape(len(batch.image))), batch.condition)
+
     def _pictures(self, condition: Mapping[str, Tensor]) -> Tensor:
         """The radiographs on 0..1, their columns along the volume's axes."""
         pictures = condition["xrays"]

@@ -170,6 +170,10 @@ class Model(Synthesizer):
         """
         return 2 * upright(self._made(condition)).clamp(max=1) - 1
 
+    def remade(self, batch: Batch) -> Tensor:
+        """What becomes of the radiographs."""
+        return self.generate(batch.image.new_zeros(self.noise_shape(len(batch.image))), batch.condition)
+
     def _made(self, condition: Mapping[str, Tensor]) -> Tensor:
         """The volume on 0..1 in the frame of pictures."""
         pictures = condition["xrays"]
