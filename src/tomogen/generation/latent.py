@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from tomogen.errors import DataInvalid, Reason
 from tomogen.formats import placed
@@ -84,7 +84,7 @@ def write(code: Code, path: Path) -> Path:
     }
     tensors = {name: part[0].contiguous() for name, part in zip(PARTS, code.posterior, strict=True)}
     with whole(path) as partial:
-        save_file(tensors, partial, {KEY: json.dumps(told)})
+        partial.write_bytes(save(tensors, {KEY: json.dumps(told)}))
     return path
 
 
