@@ -90,11 +90,21 @@ def test_every_window_counts_in_the_output_by_its_precision() -> None:
         assert found == pytest.approx(40 + 10 * weights[channel] / sum(weights), abs=0.01)
 
 
-def test_a_narrow_window_is_not_believed_where_the_wide_one_says_that_it_is_saturated() -> None:
-    span, windows = Window(*SPAN), Windows(SPAN, [SPAN, (-200, 300)])
-    channels = windows.split(span.to_unit(hu(1000)))
-    channels[:, 1] = 0.9  # a network does not quite reach the end: 275 HU
-    assert span.to_hu(windows.join(channels)).item() == pytest.approx(1000, abs=0.1)
+@pytest.mark.parametrize("value", [-1024, -1000, 1000, 3000, 3071])
+def test_a_narrow_window_is_not_believed_where_the_wide_one_says_that_it_is_saturated(value: int) -> None:
+    span, windows = Window(*SPAN), Windows(SPAN, [SPAN, (-1024, -200), (-200, 300)])
+    channels = windows.split(span.to_unit(hu(value)))
+    channels[:, 2] *= 0.9  # a network does not quite reach the end
+    assert span.to_hu(windows.join(channels)).item() == pytest.approx(value, abs=0.1)
+
+
+@given(st.integers(-1024, 3071), st.lists(st.floats(-0.01, 0.01), min_size=3, max_size=3))
+def test_what_a_network_errs_by_in_its_channels_the_joined_image_errs_by_no_more(
+    value: int, errors: list[float]
+) -> None:
+    span, windows = Window(*SPAN), Windows(SPAN, [SPAN, (-1024, -200), (-300, 700)])
+    channels = windows.split(span.to_unit(hu(value))) + torch.tensor(errors).view(1, 3, 1, 1, 1)
+    assert abs(span.to_hu(windows.join(channels)).item() - value) <= 0.01 * 4095 / 2 + 0.1
 
 
 # Networks

@@ -1,5 +1,6 @@
 """One image in several HU windows, as channels, and back: a narrow one shows what a wide one has no steps for."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -40,15 +41,20 @@ class Windows(nn.Module):
 
         From the widest to the narrowest: a channel counts by one over its window's width squared, as equal errors on
         -1..1 are errors in HU by the width. It counts nothing where it is saturated, nor where the wider ones agree
-        on a value outside its window: there a network's error in it would be taken for the value. For channels that
-        one image was split into, all that count say the same, and the image returns.
+        on a value outside its window, or are saturated on the side that it does not reach beyond: there a network's
+        error in it would be taken for the value. For channels that one image was split into, all that count say the
+        same, and the image returns.
         """
         image = torch.zeros_like(channels[:, :1])
         precision = torch.zeros_like(image)
+        least, most = torch.full_like(image, -math.inf), torch.full_like(image, math.inf)
         for c in self.order:
             centre, half, channel = self.centres[c], self.halves[c], channels[:, c : c + 1].clamp(-1, 1)
-            fits = torch.where(precision > 0, _inside((image - centre) / half), 1.0)
+            reaches = (least < centre + half) & (most > centre - half)
+            fits = torch.where(precision > 0, _inside((image - centre) / half), reaches.to(image.dtype))
             weight = _inside(channel) * fits / half**2
+            least = torch.where(channel >= 1, least.clamp(min=centre + half), least)
+            most = torch.where(channel <= -1, most.clamp(max=centre - half), most)
             total = precision + weight
             word = channel * half + centre
             image = torch.where(total > 0, torch.lerp(image, word, weight / total.clamp(min=1e-12)), image)
