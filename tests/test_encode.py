@@ -333,7 +333,7 @@ def test_a_code_returns_from_its_file_as_it_was(runs: dict[str, Path], tmp_path:
     for ours, theirs in zip(again.posterior, code.posterior, strict=True):
         assert torch.equal(ours, theirs)
     assert np.array_equal(again.affine, code.affine)
-    for name in ("shape", "window", "run", "recipe", "source", "grid", "spacing"):
+    for name in ("shape", "middle", "window", "run", "recipe", "source", "grid", "spacing"):
         assert getattr(again, name) == getattr(code, name)
 
 
@@ -397,6 +397,15 @@ def test_codes_of_unlike_grids_are_not_mixed_but_a_scan_is_put_on_the_grid_of_a_
     assert torch.equal(whole.posterior.mean, first.posterior.mean)
 
 
+def test_a_body_is_put_where_the_other_one_is(tmp_path: Path) -> None:
+    loaded = stub(untrained(tmp_path, RECIPE.format([8, 16, 12], "false"), body_mask=True))
+    first = code_of(loaded, file(tmp_path, scan().crop((0, 0, 0), (19, 60, 70), -1000)))
+    same = code_of(loaded, tmp_path / "scan.nii.gz", like=first)
+    assert torch.equal(same.posterior.mean, first.posterior.mean)
+    other = code_of(loaded, file(tmp_path, scan().crop((0, -8, -9), (19, 60, 70), -1000), "off.nii.gz"), like=first)
+    assert (np.abs(decoded(loaded, other).hu - decoded(loaded, first).hu) > 1).mean() < 0.01
+
+
 def test_between_lies_where_the_first_lies(runs: dict[str, Path]) -> None:
     loaded = stub(runs["solid"])
     first = coded(loaded, shown(loaded, scan()))
@@ -418,6 +427,7 @@ def damaged(change: Callable[[dict[str, Tensor], dict[str, Any]], None]) -> Call
             "recipe": code.recipe,
             "shape": code.shape,
             "affine": code.affine.tolist(),
+            "middle": code.middle,
             "window": (-1000, 400),
             "source": code.source,
         }
@@ -447,6 +457,7 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path], None], type[TomogenError], str]] 
     "affine": (damaged(lambda _, told: told.update(affine=[[0.0] * 4] * 4)), DataInvalid, "voxels of 0 x 0 x 0 mm"),
     "words": (damaged(lambda _, told: told.update(affine="here")), DataInvalid, "metadata is damaged"),
     "window": (damaged(lambda _, told: told.update(window=(400, -1000))), DataInvalid, "metadata is damaged"),
+    "middle": (damaged(lambda _, told: told.update(middle=[0, math.nan, 0])), DataInvalid, "its middle is not finite"),
     "schema": (damaged(lambda _, told: told.update(schema=9)), DataInvalid, "schema 9, this version reads 1"),
     "no run": (damaged(lambda _, told: told.pop("run") and None), DataInvalid, "metadata lacks 'run'"),
     "other": (damaged(lambda _, told: told.update(run="0" * 16)), RecipeMismatch, "the code is of run 0{16} "),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tomogen import formats
@@ -16,7 +17,7 @@ from tomogen.cases.steps import TISSUE, body_box, find_body, only, straight, upr
 from tomogen.errors import DataInvalid, Reason, RecipeMismatch, UsageFault
 from tomogen.formats import DEFAULT, ReadOptions
 from tomogen.generation.coder import Autoencoding, Coder
-from tomogen.generation.latent import Code, is_code, read
+from tomogen.generation.latent import Code, Point, is_code, read
 from tomogen.generation.load import Loaded
 from tomogen.progress import Progress, silent
 from tomogen.volume import Acquisition, Volume
@@ -36,6 +37,8 @@ class Shown(NamedTuple):
     """Int16 HU from the floor up, axes along `SPL`; not yet clipped to the run's window."""
     resampled: bool
     """Whether its voxels are not its own, but the run's."""
+    middle: Point | None = None
+    """LPS mm of the middle of the body, where the run learnt from bodies alone; None for the middle of the grid."""
 
 
 def encodes(loaded: Loaded) -> bool:
@@ -53,7 +56,7 @@ def code_of(
 ) -> Code:
     """The code at `path`: of a scan in any format, or one that `encode` has written.
 
-    A scan is put on the grid of `like` where that is given, its middle on the other's, so that the two can be mixed.
+    A scan is put on the grid of `like` where that is given, body upon body, so that the two can be mixed.
 
     Raises:
         InputMissing: there is nothing at `path`.
@@ -85,19 +88,19 @@ def shown(loaded: Loaded, volume: Volume, like: Code | None = None) -> Shown:
         DataInvalid: no body.
     """
     scan = straight(upright(volume))
-    middle = (np.array(scan.shape) - 1) / 2
+    middle = scan.centre
     if loaded.run.data.get("body_mask", True):  # runs of earlier versions do not say it, and had one
         body = find_body(scan)
-        scan, middle = only(scan, body), body_box(body).middle
+        scan, middle = only(scan, body), scan.world(body_box(body).middle)
     _compare_values(loaded, scan)
     spacing = _spacing(loaded, scan)
     if like is not None:
-        size, steps = np.array(like.shape), np.divide(like.spacing, scan.spacing)
-        first = middle - (size - 1) / 2 * steps
-        return Shown(resample(scan, like.spacing, like.shape, first.tolist()), spacing is not None)
-    if spacing is None:
-        return Shown(scan, False)
-    return Shown(resample_whole(scan, spacing), True)
+        ahead = np.linalg.inv(like.affine[:3, :3]) @ (np.array(like.middle) - like.affine[:3, 3])
+        first = scan.index(middle) - ahead * np.divide(like.spacing, scan.spacing)
+        scan = resample(scan, like.spacing, like.shape, first.tolist())
+    elif spacing is not None:
+        scan = resample_whole(scan, spacing)
+    return Shown(scan, spacing is not None, _point(middle))
 
 
 def coded(loaded: Loaded, scan: Shown, progress: Progress = silent) -> Code:
@@ -107,6 +110,7 @@ def coded(loaded: Loaded, scan: Shown, progress: Progress = silent) -> Code:
         posterior=Coder(loaded).encode(volume.hu, progress),
         shape=volume.shape,
         affine=volume.affine,
+        middle=scan.middle or _point(volume.centre),
         window=run.window,
         run=run.identifier,
         recipe=run.name,
@@ -223,6 +227,11 @@ def _compare_values(loaded: Loaded, scan: Volume) -> None:
             "learnt and is clipped: are the scan's values HU?",
             stacklevel=4,
         )
+
+
+def _point(place: NDArray[np.float64]) -> Point:
+    x, y, z = (float(mm) for mm in place)
+    return x, y, z
 
 
 def _digest(volume: Volume) -> str:

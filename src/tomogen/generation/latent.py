@@ -20,6 +20,9 @@ from tomogen.layers.posterior import Posterior
 from tomogen.storage import opened, refuse_pickle, whole
 from tomogen.volume import Affine
 
+Point = tuple[float, float, float]
+"""LPS mm."""
+
 SUFFIX = ".safetensors"
 KEY = "tomogen.code"
 """Of the metadata: one JSON object."""
@@ -39,6 +42,8 @@ class Code:
     """Voxels of the scan; they lie in the middle of the grid, which is somewhat larger."""
     affine: Affine
     """4x4 of the scan, index to LPS mm, its axes along `SPL`."""
+    middle: Point
+    """LPS mm of the middle of the body, or of the grid: what is laid upon what when two scans are mixed."""
     window: Window
     """HU to which it was clipped."""
     run: str
@@ -79,6 +84,7 @@ def write(code: Code, path: Path) -> Path:
         "recipe": code.recipe,
         "shape": code.shape,
         "affine": code.affine.tolist(),
+        "middle": code.middle,
         "window": (code.window.low, code.window.high),
         "source": code.source,
     }
@@ -121,11 +127,15 @@ def read(path: Path) -> Code:
         if told["schema"] != SCHEMA:
             raise _damaged(f"the code has schema {told['schema']!r}, this version reads {SCHEMA}", path)
         depth, height, width = (int(size) for size in told["shape"])
+        x, y, z = (float(mm) for mm in told["middle"])
+        if not np.isfinite((x, y, z)).all():
+            raise ValueError("its middle is not finite")
         affine = np.array(told["affine"], dtype=np.float64).reshape(4, 4)
         code = Code(
             posterior=Posterior(mean[None], log_variance[None]),
             shape=(depth, height, width),
             affine=placed(affine, path),
+            middle=(x, y, z),
             window=Window(*(float(end) for end in told["window"])),
             run=str(told["run"]),
             recipe=str(told["recipe"]),
