@@ -19,6 +19,8 @@ _PUBLIC = {
     "prepare": "cases.prepare",
     "train": "training.launch",
     "sample": "generation.sample",
+    "walk": "generation.walk",
+    "encode": "generation.encode",
     "reconstruct": "generation.reconstruct",
     "translate": "generation.translate",
     "adopt": "adoption",

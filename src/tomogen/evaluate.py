@@ -11,6 +11,7 @@ import numpy as np
 
 from tomogen.appraisal import against_truth, reconstructed
 from tomogen.cases.folder import CaseFolder
+from tomogen.cases.labels import LABEL
 from tomogen.cases.resample import resample_whole
 from tomogen.errors import DataInvalid, InputMissing, Reason, UsageFault
 from tomogen.evaluation.collection import VOLUME, Scan
@@ -197,7 +198,7 @@ def run(
     cases = CaseFolder.open(data)
     split, caution = chosen_split(cases, split, trained_on=cases.digest == loaded.run.data["digest"])
     facts = _run_facts(loaded, cases, split)
-    if loaded.synthesizer.conditions:
+    if set(loaded.synthesizer.conditions) - {LABEL}:
         found = against_truth(loaded, cases, split, conventions=conventions, progress=progress)
     else:
         found = _of_noise(loaded, cases, split, n, seed, networks, progress)

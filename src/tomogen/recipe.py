@@ -40,7 +40,7 @@ class Data:
     shift: Annotated[int, Field(ge=0)] = 0
     """Random shift of each scan, at most this many voxels along each axis."""
     labels: str | None = None
-    """CSV of the classes of the cases, with the columns `case` and `label`, for a model with classes."""
+    """CSV of the classes of the cases, for a model with classes: the columns `label` and `case`, or `path`."""
 
     def __post_init__(self) -> None:
         if not self.window[0] < self.window[1]:

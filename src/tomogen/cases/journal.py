@@ -47,7 +47,7 @@ class Record:
 
 def key_of(finding: "Finding") -> str:
     """A name for a scan by the place it lies in: the same on every run and every node that sees the same paths."""
-    first = min((str(file) for file in finding.files), default="")
+    first = min((str(file.resolve()) for file in finding.files), default="")
     place = [str(finding.path.resolve()), finding.series, first]
     return hashlib.sha256(json.dumps(place).encode()).hexdigest()[:24]
 

@@ -12,8 +12,8 @@ from tomogen import cli
 from tomogen._version import __version__
 
 ORDER = (
-    "demo", "doctor", "phantom", "prepare", "recipes", "train", "sample", "xray", "reconstruct", "translate",
-    "evaluate", "report", "convert", "view", "adopt", "completion",
+    "demo", "doctor", "phantom", "prepare", "recipes", "train", "sample", "walk", "encode", "xray", "reconstruct",
+    "translate", "evaluate", "report", "convert", "view", "adopt", "completion",
 )  # fmt: skip
 """The order of `--help`: a user's way through the house. Verbs not named here follow by name."""
 

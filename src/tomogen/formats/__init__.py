@@ -79,7 +79,7 @@ class Provenance:
     scan: int = 1
     """Which scan of this patient, counted from 1: a patient's scans share study and frame of reference."""
     source: str = ""
-    """Digest of what it was made from, where it was not made from noise."""
+    """Digest of what it was made from, in place of noise or beside it."""
     description: str = ""
 
 
