@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tomogen.batch import Batch
 from tomogen.errors import RecipeMismatch
 from tomogen.intensity import Window
-from tomogen.layers.scaling import DoublingConv, HalvingConv
+from tomogen.layers.scaling import FEW, DoublingConv, HalvingConv
 from tomogen.layers.windows import Windows
 from tomogen.losses.labels import cross_entropy, least_squares
 from tomogen.losses.matching import matching_loss
@@ -110,11 +110,15 @@ def test_what_a_network_errs_by_in_its_channels_the_joined_image_errs_by_no_more
 # Networks
 
 
+@pytest.mark.parametrize("size", [(3, 4, 5), (2, 3, 4)])
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (1, 1, 3)])
-def test_a_doubling_convolution_is_nearest_doubling_and_a_convolution(kernel: tuple[int, int, int]) -> None:
+def test_a_doubling_convolution_is_nearest_doubling_and_a_convolution(
+    kernel: tuple[int, int, int], size: tuple[int, int, int]
+) -> None:
     layer = DoublingConv(3, 2, kernel).double()
     nn.init.normal_(layer.bias)
-    image = torch.randn(2, 3, 3, 4, 5, dtype=torch.float64)
+    image = torch.randn(2, 3, *size, dtype=torch.float64)
+    assert (image[:, 0].numel() > FEW) == (size == (3, 4, 5)), "both ways are taken"
     factors = tuple(2.0 if k == 3 else 1.0 for k in kernel)
     doubled = F.interpolate(image, scale_factor=factors, mode="nearest")
     expected = F.conv3d(doubled, layer.weight, layer.bias, 1, [k // 2 for k in kernel])
