@@ -72,4 +72,4 @@ class DoublingConv(nn.Module):
             size.append(one.shape[1])
         with torch.autocast(self.weight.device.type, enabled=False):
             summed = self.weight.flatten(2).to(wide) @ sums
-        return summed.unflatten(2, size).transpose(0, 1)
+        return summed.view(*summed.shape[:2], *size).transpose(0, 1)
