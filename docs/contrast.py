@@ -1,6 +1,6 @@
 """Contrast out of none: pix2pix3d learns what phantoms look like with contrast, and is held to patients it never saw.
 
-    python docs/contrast.py OUT          at most half an hour on two cores; OUT must be empty or absent
+    python docs/contrast.py OUT          at most half an hour on two cores; started again it goes on
     python docs/contrast.py OUT --tiny   the same way in seconds, to see that it works; fills nothing
 
 Writes `contrast.json`, the table of `translate.md` and `images/contrast.png` beside this file.
@@ -19,6 +19,7 @@ from tomogen.evaluation.subjects import INPUT, MADE
 from tomogen.formats import read
 from tomogen.formats.pictures import views
 from tomogen.intensity import Window
+from tomogen.run import Run
 
 START = "<!-- contrast: made by docs/contrast.py -->"
 METRICS = ("mae", "mae/structure", "bias/structure", "cnr/ratio")
@@ -55,26 +56,33 @@ def learnt(out: str, size: Size) -> list[str]:
         f"tomogen phantom {out}/scans --n {size.pairs} --seed 21 {drawn}",
         f"tomogen phantom {out}/held --n {size.held} --seed 22 {drawn}",
         f"tomogen prepare {out}/scans {out}/cases --split 1 0 0 --pairs",
-        f"tomogen train pix2pix3d_light {out}/cases {out}/run --seed 0 --threads 1 {size.flags}",
+        f"tomogen train pix2pix3d_light {out}/cases {out}/run --seed 0 --threads 1 --resume {size.flags}",
     ]
+
+
+def made(out: str | Path, name: str) -> str:
+    """What is typed for one held-out scan."""
+    return f"tomogen translate {out}/run {out}/input/{name}.nii.gz {out}/made/{name}.nii.gz --overwrite"
 
 
 def judged(out: str) -> str:
     """What is typed to judge."""
     return (
         f"tomogen evaluate pairs {out}/truth {out}/made --input {out}/input --structure {out}/vessels --mask body "
-        f"--conventions standard --out {out}/report"
+        f"--conventions standard --out {out}/report --overwrite"
     )
 
 
 def translated(out: Path) -> None:
     """Held-out scans without contrast, translated; the halves of each pair under one name in folders of their own."""
     for part in ("truth", "input", "vessels"):
-        (out / part).mkdir()
+        (out / part).mkdir(exist_ok=True)
     for patient in sorted(folder for folder in (out / "held").iterdir() if folder.is_dir()):
         for part, name in (("input", "CT1"), ("truth", "CT2"), ("vessels", "vessels")):
             shutil.copy(patient / f"{name}.nii.gz", out / part / f"{patient.name}.nii.gz")
-        typed(f"tomogen translate {out}/run {out}/input/{patient.name}.nii.gz {out}/made/{patient.name}.nii.gz")
+        typed(
+            f"tomogen translate {out}/run {out}/input/{patient.name}.nii.gz {out}/made/{patient.name}.nii.gz --overwrite"
+        )
 
 
 def page_of(scores: Scores) -> str:
@@ -104,14 +112,16 @@ def main(arguments: list[str] | None = None) -> None:
     out, size = given.out, TINY if given.tiny else WHOLE
     began = time.monotonic()
     for command in learnt(str(out), size):
-        typed(command)
+        if not (command.startswith(("tomogen phantom", "tomogen prepare")) and (out / "cases").is_dir()):
+            typed(command)
     translated(out)
     typed(judged(str(out)))
     scores = Scores.read(out / "report" / "scores.json")
     record = {
         "command": f"python docs/contrast.py OUT{' --tiny' if given.tiny else ''}",
-        "commands": [*learnt("OUT", size), "tomogen translate OUT/run OUT/input/NAME OUT/made/NAME", judged("OUT")],
+        "commands": [*learnt("OUT", size), made("OUT", "NAME"), judged("OUT")],
         "seed": 0, "seconds": round(time.monotonic() - began),
+        "seconds_of_training": round(Run.open(out / "run").log()[-1]["seconds"]),
         "versions": json.loads((out / "run" / "environment.json").read_text())["versions"],
         "figures": {who: {metric: scores.get(who, metric).record() for metric in METRICS} for who in WORDS},
     }  # fmt: skip
