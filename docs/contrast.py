@@ -80,9 +80,7 @@ def translated(out: Path) -> None:
     for patient in sorted(folder for folder in (out / "held").iterdir() if folder.is_dir()):
         for part, name in (("input", "CT1"), ("truth", "CT2"), ("vessels", "vessels")):
             shutil.copy(patient / f"{name}.nii.gz", out / part / f"{patient.name}.nii.gz")
-        typed(
-            f"tomogen translate {out}/run {out}/input/{patient.name}.nii.gz {out}/made/{patient.name}.nii.gz --overwrite"
-        )
+        typed(made(out, patient.name))
 
 
 def page_of(scores: Scores) -> str:
