@@ -1,6 +1,6 @@
 """Slices for channels, or volumes? Autoencoders that learnt as long as one another, on patients they never saw.
 
-    python docs/autoencoders.py OUT          half an hour on two cores; started again it goes on
+    python docs/autoencoders.py OUT          half an hour on one core; started again it goes on
     python docs/autoencoders.py OUT --tiny   the same way in seconds, to see that it works; fills nothing
 
 Writes `autoencoders.json`, the table of `latents.md` and `images/autoencoders.png` beside this file.
@@ -48,7 +48,7 @@ class Size(NamedTuple):
 
 CUBE = "--set model.shape=[64,64,64]"
 WHOLE = Size(
-    60, 64, {"volumes": 2600, "large": 2600, "small": 2600},
+    60, 64, {"volumes": 2400, "large": 880, "small": 1430},
     {"volumes": "", "large": CUBE, "small": CUBE},
 )  # fmt: skip
 SMALL = "--set model.shape=[16,16,16] --set model.width=4 --set model.widest=8 --set training.batch=1"

@@ -1,6 +1,6 @@
 """Which GAN makes slices? Four recipes learn as long as one another and are held to patients they never saw.
 
-    python docs/gans.py OUT          an hour and a half on one core, half of that on two; started again it goes on
+    python docs/gans.py OUT          forty minutes on one core; started again it goes on
     python docs/gans.py OUT --tiny   the same way in seconds, to see that it works; fills nothing
 
 Writes `gans.json`, the table of `latents.md` and `images/gans.png` beside this file.
@@ -36,7 +36,8 @@ class Size(NamedTuple):
     sets: str
 
 
-WHOLE = Size(80, "48 64 64", dict.fromkeys(RECIPES, 1000), 300, "")
+STEPS = {"stylegan2_light": 2150, "dcgan2d_light": 3600, "dcgan2d": 340, "wgan2d_mlp": 3200}
+WHOLE = Size(80, "48 64 64", STEPS, 300, "")
 TINY = Size(8, "32 64 64", dict.fromkeys(RECIPES, 1), 4, " --set training.batch=4")
 
 
