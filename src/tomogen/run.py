@@ -8,6 +8,7 @@ log.jsonl            a line per step: losses; and a line per event: early words,
 weights.safetensors  what generation uses: the moving average where one is kept
 checkpoints/         what resuming uses
 previews/            pictures at fixed noise, a step each; real-and-made.png: slices of REAL cases beside made ones
+losses.png, validation.png, progress.gif: curves, errors off the truth, the film of the previews
 samples/             what `sample` made, unless it was told to write elsewhere
 report/              index.html, what `report` and `evaluate run` write; scores.json, the scores of `evaluate run`
 ```
