@@ -1,6 +1,6 @@
 """GANs of slices on real chests, the way that `real-slices.md` shows.
 
-    python docs/real_slices.py CHESTS OUT          a quarter of an hour on one core; started again it goes on
+    python docs/real_slices.py CHESTS OUT          ten minutes on one core; started again it goes on
     python docs/real_slices.py CHESTS OUT --tiny   the same way in seconds, to see that it works; fills nothing
 
 CHESTS is a folder of scans, with a table of whose they are, `patients.csv`, beside it. Writes `real-slices.json`, the
@@ -34,7 +34,7 @@ class Size(NamedTuple):
     sets: str
 
 
-WHOLE = Size("64 64 64", {"stylegan2_light": 1700, "dcgan2d_light": 1700}, 300, " --set data.shift=2")
+WHOLE = Size("64 64 64", {"stylegan2_light": 900, "dcgan2d_light": 1200}, 300, " --set data.shift=2")
 TINY = Size("64 64 64", {"stylegan2_light": 2, "dcgan2d_light": 2}, 4, " --set training.batch=4")
 
 
