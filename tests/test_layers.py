@@ -1,6 +1,7 @@
 """Layers give what the plain layers give, whichever way they compute, in values and in gradients."""
 
 import itertools
+import math
 from collections.abc import Callable
 
 import pytest
@@ -94,6 +95,30 @@ def test_bfloat16_stays_within_its_own_rounding_of_float32(layer: nn.Module, ins
         rough = layer(image)
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - exact).norm() < 0.01 * exact.norm()
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride", "padding"),
+    [
+        ((2, 8, 8), (3, 3, 3), 1, 1),
+        ((4, 2, 2), (2, 4, 4), 2, (0, 1, 1)),
+        ((2, 2, 2), (1, 4, 4), (1, 2, 2), (0, 1, 1)),
+        ((3, 8, 8), (3, 3, 3), 1, 1),
+    ],
+)
+def test_in_bfloat16_the_gradient_to_the_weight_is_that_of_float32(
+    shape: tuple[int, ...], kernel: tuple[int, ...], stride: int | tuple[int, ...], padding: int | tuple[int, ...]
+) -> None:
+    image, weight = torch.randn(1, 64, *shape), torch.randn(64, 64, *kernel, requires_grad=True)
+    exact = torch.autograd.grad(CONV[3](image, weight, None, stride, padding).square().sum(), weight)[0]
+    for _ in range(3):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            made = CONV[3](image, weight, None, stride, padding)
+        assert made.dtype == torch.bfloat16
+        for size in range(8, 22):  # what is left unwritten shows what the memory held before
+            torch.full((1 << size,), math.nan, dtype=torch.bfloat16)
+        rough = torch.autograd.grad(made.float().square().sum(), weight)[0]
+        assert (rough - exact).abs().max() < 0.03 * exact.abs().max()
 
 
 @pytest.mark.parametrize("layer", [Conv(3, 4, 8), Conv(2, 4, 8, 4, 2), UpConv(3, 4, 8), UpConv(2, 4, 8)])

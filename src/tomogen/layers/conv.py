@@ -4,11 +4,51 @@ The weights are those of the plain layer in its plain memory order, whatever way
 averages and optimizers see nothing of it. The figures are process CPU time on two cores without AMX.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CONV = {2: F.conv2d, 3: F.conv3d}
+FEW = 2
+"""Voxels along an axis of the result, up to which a 3D convolution on a processor takes float32 in place of bf16."""
+
+
+def conv3d(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Tensor:
+    """torch's, whose gradient to the weight is right.
+
+    On processors torch 2.13 leaves part of that gradient unwritten in bf16 where the result is 2 voxels deep (kernel
+    3), or 1 x 1 in the plane (kernel 4, stride 2): garbage, and sometimes NaN. So small results are made in float32.
+    """
+    if not (image.device.type == "cpu" and _in_bf16(image) and _small(image, weight, stride, padding)):
+        return F.conv3d(image, weight, bias, stride, padding, dilation, groups)
+    with torch.autocast("cpu", enabled=False):
+        exact = None if bias is None else bias.float()
+        made = F.conv3d(image.float(), weight.float(), exact, stride, padding, dilation, groups)
+    return made.to(torch.bfloat16)
+
+
+def _in_bf16(image: Tensor) -> bool:
+    if torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return image.dtype == torch.bfloat16
+
+
+def _small(image: Tensor, weight: Tensor, stride: int | Sequence[int], padding: int | Sequence[int]) -> bool:
+    strides, paddings = ([one] * 3 if isinstance(one, int) else one for one in (stride, padding))
+    sizes = zip(image.shape[2:], weight.shape[2:], strides, paddings, strict=True)
+    return min((size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in sizes) <= FEW
+
+
+CONV: dict[int, Callable[..., Tensor]] = {2: F.conv2d, 3: conv3d}
 TRANSPOSED = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tomogen.layers.conv import channels_last
+from tomogen.layers.conv import CONV, channels_last
 from tomogen.layers.dense import NormReLU
 from tomogen.layers.instancenorm import EPS, InstanceNorm
 
@@ -99,9 +99,9 @@ class Compress(nn.Module):
 
     def forward(self, features: Tensor, short: Tensor | None = None) -> Tensor:
         """`(B, outside, n, n, n)` of features `(B, inside, n, n, n)` and a link's `(B, linked, min(n, 5), n, n)`."""
-        made = F.conv3d(channels_last(features), self.weight[:, : self.inside], None, 1, 1)
+        made = CONV[3](channels_last(features), self.weight[:, : self.inside], None, 1, 1)
         if short is not None:
-            few = F.conv3d(channels_last(short), self.weight[:, self.inside :], None, 1, 1)
+            few = CONV[3](channels_last(short), self.weight[:, self.inside :], None, 1, 1)
             made = _Added.apply(made, few)  # type: ignore[no-untyped-call]
         result: Tensor = self.act(made)
         return result

@@ -27,7 +27,7 @@ from tomogen.cases.xrays import Field, XRays, beam, check_room, projector
 from tomogen.errors import DataInvalid, Reason, RecipeMismatch
 from tomogen.layers.birth import draw
 from tomogen.layers.checkpointing import run
-from tomogen.layers.conv import Conv, channels_last
+from tomogen.layers.conv import CONV, Conv, channels_last
 from tomogen.layers.dense import DenseEncoder, NormReLU, check_halvings
 from tomogen.layers.lift import (
     FRONTAL,
@@ -166,7 +166,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """`(B, outside, *space)`."""
-        result: Tensor = self.act(F.conv3d(channels_last(features), self.weight, None, 1, 1))
+        result: Tensor = self.act(CONV[3](channels_last(features), self.weight, None, 1, 1))
         return result
 
 
