@@ -105,19 +105,43 @@ def test_many_scans_become_one_set_without_a_collision_and_come_back_exactly(
     assert formats.read(made.files[0]).hu.dtype == np.int16
 
 
-def test_a_line_names_the_file_that_held_its_slice_where_it_lies_and_no_patient(
+def test_a_line_says_where_its_slice_lies_and_no_patient(
     tree: tuple[Path, list[NDArray[np.int16]]], tmp_path: Path
 ) -> None:
     tomogen.convert(tree[0], tmp_path / "set", to="png", window="mediastinum")
+    datasets = [pydicom.dcmread(file) for file in tree[0].rglob("*.dcm")]
+    held = {grey(d.pixel_array.astype(np.int16) - 1024, MEDIASTINUM).tobytes(): d for d in datasets}
     for line in rows(tmp_path / "set"):
-        dataset = pydicom.dcmread(tree[0] / line["source"])
+        dataset = held.pop(np.asarray(Image.open(tmp_path / "set" / line["picture"])).tobytes())
         assert [float(line[f"{axis}_mm"]) for axis in "xyz"] == pytest.approx(list(dataset.ImagePositionPatient))
-        shown = np.asarray(Image.open(tmp_path / "set" / line["picture"]))
-        assert np.array_equal(shown, grey(dataset.pixel_array.astype(np.int16) - 1024, MEDIASTINUM))
         uids = dataset.SeriesInstanceUID, dataset.StudyInstanceUID
         for path in (tmp_path / "set").rglob("*.png"):
             assert not any(word.encode() in path.read_bytes() for word in ("Canary", *uids))
         assert not any(word in (tmp_path / "set" / "pictures.csv").read_text() for word in ("Canary", *uids))
+    assert not held
+
+
+def test_no_folder_or_file_name_of_the_user_gets_into_a_set(tmp_path: Path) -> None:
+    patient(tmp_path / "scans" / "DOE_JANE" / "DOE_CT", "A", 0)
+    single(tmp_path / "scans" / "DOE_JOHN.nii.gz", body(seed=5))
+    for kind in ("png", "jpg"):
+        tomogen.convert(tmp_path / "scans", tmp_path / kind, to=kind, window="lung")
+        for path in (tmp_path / kind).rglob("*"):
+            said = str(path.relative_to(tmp_path)).encode() + (path.read_bytes() if path.is_file() else b"")
+            assert not any(word in said for word in (b"DOE", b"scans", b".dcm", b".nii"))
+
+
+def test_who_hands_a_set_on_is_told_that_the_list_of_failures_holds_paths(
+    tree: tuple[Path, list[NDArray[np.int16]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, "convert", tree[0], tmp_path / "whole", "--to", "png")
+    assert (code, "leave it out" in err) == (0, False)
+    for file in (tree[0] / "SMI-b").iterdir():
+        file.write_bytes(file.read_bytes()[:-300])
+    code, _, err = run(capsys, "convert", tree[0], tmp_path / "set", "--to", "png")
+    assert code == 8
+    assert f"{tmp_path}/set/failed.jsonl names scans by their paths: leave it out" in err
+    assert "SMI-b" not in (tmp_path / "set" / "pictures.csv").read_text()
 
 
 def test_patients_are_numbered_as_prepare_numbers_them(
@@ -381,9 +405,7 @@ def test_an_edited_csv_is_refused_with_its_line(
 def test_columns_for_people_may_go_and_others_may_come(tmp_path: Path) -> None:
     source = single(tmp_path / "x.nii.gz", body())
     tomogen.convert(source, tmp_path / "set", to="png")
-    rewrite(
-        tmp_path / "set", lambda lines: _without([x | {"label": "1"} for x in lines], "source", "patient", "row_mm")
-    )
+    rewrite(tmp_path / "set", lambda lines: _without([x | {"source": "1.dcm"} for x in lines], "patient", "row_mm"))
     assert np.array_equal(formats.read(tmp_path / "set").hu, formats.read(source).hu)
 
 
@@ -424,6 +446,62 @@ def test_a_picture_that_is_missing_or_another_fails_its_scan_alone(
     code, _, err = run(capsys, "convert", tmp_path / "set", tmp_path / "y.nii", "--series", line["scan"])
     assert code == (3 if damage is os.remove else 4)
     assert not (tmp_path / "y.nii").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "fix"),
+    [(os.remove, 3, "put the file back"), (larger, 4, "put the picture back as it was"),
+     (colour, 4, "put the picture back as it was")],
+)  # fmt: skip
+def test_when_the_only_scan_of_a_set_fails_nothing_is_said_to_be_written(
+    damage: Callable[[Path], None], code: int, fix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tomogen.convert(single(tmp_path / "x.nii.gz", body()), tmp_path / "set", to="png", window="lung")
+    damage(tmp_path / "set" / rows(tmp_path / "set")[3]["picture"])
+    got, out, err = run(capsys, "convert", tmp_path / "set", tmp_path / "back", "--to", "nii")
+    assert (got, out) == (code, "")
+    assert "written" not in err
+    assert f"fix: {fix}, or make the pictures again" in err
+
+
+def pictures(folder: Path, *sides: int) -> Path:
+    """Grey pictures s001.png and on, of these sides."""
+    folder.mkdir()
+    for number, side in enumerate(sides, start=1):
+        Image.fromarray(np.full((side, side + 1), 9 + number, np.uint8)).save(folder / f"s{number:03d}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("sides", "listed", "fix"),
+    [
+        ((64, 64, 48, 64), "3 of 65 x 64, 1 of 49 x 48: s003.png", "replace s003.png by 65 x 64 pixels"),
+        ((48, 64, 64), "2 of 65 x 64, 1 of 49 x 48: s001.png", "replace s001.png by 65 x 64 pixels"),
+        ((9, 9, 9, 9, 9, 1, 2, 3, 4), "5 of 10 x 9, 1 of 2 x 1, 1 of 3 x 2, 1 of 4 x 3 and 1 of other sizes: s006.png, "
+         "s007.png, s008.png and 1 more", "by 10 x 9 pixels"),
+    ],
+)  # fmt: skip
+def test_pictures_of_unlike_size_are_counted_and_the_odd_ones_named(
+    sides: tuple[int, ...], listed: str, fix: str, tmp_path: Path
+) -> None:
+    folder = pictures(tmp_path / "mixed", *sides)
+    with pytest.raises(DataInvalid) as error:
+        formats.read(folder, ReadOptions(window_of=Window(), spacing=(2, 2, 2)))
+    assert error.value.what == f"pictures of unlike size: {listed}"
+    assert fix in str(error.value.fix)
+    assert Path(str(error.value.at)).name == listed.partition(": ")[2].partition(",")[0]
+
+
+def test_pictures_of_unlike_depth_and_in_colour_are_named_with_what_to_do(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "mixed", 8, 8, 8)
+    Image.fromarray(np.zeros((8, 9), np.uint16)).save(folder / "s002.png")
+    options = ReadOptions(window_of=Window(), spacing=(2, 2, 2))
+    with pytest.raises(DataInvalid, match=r"2 of 9 x 8 of 8 bits, 1 of 9 x 8 of 16 bits: s002\.png"):
+        formats.read(folder, options)
+    Image.new("RGB", (9, 8)).save(folder / "s002.png")
+    with pytest.raises(DataInvalid, match="a RGB picture, grey expected") as error:
+        formats.read(folder, options)
+    assert (Path(str(error.value.at)).name, str(error.value.fix)[:21]) == ("s002.png", "save it as a grey PNG")
 
 
 def test_windows_are_named_or_two_numbers_and_the_nearest_name_is_told() -> None:

@@ -40,13 +40,14 @@ def convert(
 
     With `to="png"` or `"jpg"`, `source` may hold any number of scans, and `out` becomes a set of pictures: one of
     every axial slice in every window, a folder for each window, and `pictures.csv`, which tells what each picture
-    shows. Scans and patients go by pseudonyms; `patients` is a CSV that says whose scans are whose, as in `prepare`.
-    Without a window PNG are 16-bit and exact. `skip_blank` leaves out slices that hold none of the body. Other
-    words of `to` beside it are for a single scan; the set then lies in `out/pictures`.
+    shows. Scans and patients go by pseudonyms, and nothing tells what their files were called; `patients` is a CSV
+    that says whose scans are whose, as in `prepare`. Without a window PNG are 16-bit and exact. `skip_blank` leaves
+    out slices that hold none of the body. Other words of `to` beside it are for a single scan; the set then lies in
+    `out/pictures`.
 
     Such a set (the folder, or its CSV) is converted back, with `to` each of its scans to files of its own, as
     exactly as its windows allow (`ConvertResult.accuracy`). What could not be read of many is in `failed`, and listed
-    in `failed.jsonl`.
+    in `failed.jsonl`, by paths.
 
     Raises:
         UsageFault: an output is there and `overwrite` is not given; an unknown format or window.

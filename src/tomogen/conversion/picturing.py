@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from tomogen.cases.doctor import STRANGERS
 from tomogen.cases.prepare import Refusal
 from tomogen.cases.scan import Finding, scan
@@ -108,7 +106,7 @@ def picture(source: Path, out: Path, drawing: Drawing, options: ReadOptions, pro
         raise _nothing(source, findings)
     refused = [_refusal(one, one.reason, one.detail, one.fix) for one in findings if one.verdict != "use"]
     new = out.with_name(f"{out.name}.new") if out.is_dir() and any(out.iterdir()) else out
-    work = _Work(source, drawing, refused)
+    work = _Work(drawing, refused)
     try:
         with stoppable(), whole(new) as partial:
             for folder, _, _ in drawing.views:
@@ -128,6 +126,9 @@ def picture(source: Path, out: Path, drawing: Drawing, options: ReadOptions, pro
         with replacing(out):
             new.rename(out)
     scans = [one for _, one in drawn]
+    failed = tuple(one for one in refused if one.failed)
+    if failed:
+        work.warnings.append(f"{out / FAILED} names scans by their paths: leave it out when you hand the set on")
     return ConvertResult(
         files=(str(out / table.NAME),),
         scans=len(scans),
@@ -138,7 +139,7 @@ def picture(source: Path, out: Path, drawing: Drawing, options: ReadOptions, pro
         copies=len(taken) - len(scans),
         accuracy=accuracy([scale for _, _, scale in drawing.views]),
         refused=tuple(one for one in refused if not one.failed),
-        failed=tuple(one for one in refused if one.failed),
+        failed=failed,
         warnings=tuple(work.warnings),
     )
 
@@ -147,7 +148,6 @@ def picture(source: Path, out: Path, drawing: Drawing, options: ReadOptions, pro
 class _Work:
     """The way through all scans, and what is to be told of it."""
 
-    source: Path
     drawing: Drawing
     refused: list[Refusal]
     warnings: list[str] = field(default_factory=list)
@@ -164,9 +164,9 @@ class _Work:
             done += finding.shape[0] if finding.shape else 1
             try:
                 with quiet():
-                    volume, sources, odd = _read(finding, self.source)
+                    volume, odd = _read(finding)
                     voxels = digest(volume)
-                    drawn = None if voxels in seen else self._draw(volume, sources, folder, number, finding)
+                    drawn = None if voxels in seen else self._draw(volume, folder, number, finding)
             except TomogenError as error:
                 reason = error.reason if isinstance(error, DataInvalid) else None
                 self.refused.append(_refusal(finding, reason, error.what, error.fix))
@@ -177,10 +177,13 @@ class _Work:
             seen.add(voxels)
             taken.append(_Taken(number, finding, voxels, drawn))
             self.warnings += [f"{finding.path}: {text}" for text in dict.fromkeys((*finding.warnings, *odd))]
-        progress(total, total, "slices drawn")
+        if len(taken) == len(usable):
+            progress(total, total, "slices drawn")
+        elif taken:
+            progress(total, total, f"slices tried, {len(taken)} of {len(usable)} scans drawn")
         return taken
 
-    def _draw(self, volume: Volume, sources: Sequence[str], folder: Path, number: int, finding: Finding) -> Drawn:
+    def _draw(self, volume: Volume, folder: Path, number: int, finding: Finding) -> Drawn:
         """Draw a scan under its number.
 
         Raises:
@@ -197,38 +200,17 @@ class _Work:
             for k in kept:
                 path = folder / name / f"{number}-{numbered(k, shown.shape[0])}.{self.drawing.kind}"
                 slices.save(shown.hu[k], path, window, text | {"slice": k})
-        return Drawn(
-            str(number), "", shown.shape, shown.affine, shown.acquisition.synthetic, tuple(kept),
-            _along(shown, volume, sources),
-        )  # fmt: skip
+        return Drawn(str(number), "", shown.shape, shown.affine, shown.acquisition.synthetic, tuple(kept))
 
 
-def _read(finding: Finding, source: Path) -> tuple[Volume, list[str], tuple[str, ...]]:
-    """A scan, for each of its slices (or for all together) the file that held it, and what was odd."""
+def _read(finding: Finding) -> tuple[Volume, tuple[str, ...]]:
+    """A scan, and what was odd."""
     if finding.format != "dicom":
-        return finding.read(), [_seen(finding.path, source)], ()
+        return finding.read(), ()
     from tomogen.formats import dicom
 
     loaded = dicom.load(finding.files, finding.options)
-    files = ["" if frame is None else _seen(frame.header.path, source) for frame in loaded.slices]
-    return loaded.volume, files or [_seen(finding.path, source)], loaded.warnings
-
-
-def _seen(path: Path, source: Path) -> str:
-    """A path as seen from what was converted."""
-    return path.relative_to(source).as_posix() if path != source else path.name
-
-
-def _along(shown: Volume, volume: Volume, sources: Sequence[str]) -> tuple[str, ...]:
-    """For each axial slice the file that held it; the common one where slices were cut along another axis."""
-    depth, height, width = shown.shape
-    if len(sources) != volume.shape[0] or volume.shape[0] == 1:
-        return (sources[0],) * depth
-    corners = np.array([(k, j, i) for k in range(depth) for j in (0, height - 1) for i in (0, width - 1)], np.float64)
-    planes = np.rint(volume.index(shown.world(corners))[:, 0]).astype(int).reshape(depth, 4)
-    if (planes != planes[:, :1]).any():
-        return ("",) * depth
-    return tuple(sources[k] for k in planes[:, 0])
+    return loaded.volume, loaded.warnings
 
 
 def _pseudonymous(taken: Sequence[_Taken], named: Sequence[Named]) -> list[tuple[int, Drawn]]:

@@ -43,9 +43,9 @@ def recover(source: Path, out: Path, wanted: Wanted, options: ReadOptions, progr
             continue
         written += files.write(volume, todo[one.name], wanted.rle)
         done.append((one, of_one(volume, ())))
-    progress(len(depicted), len(depicted), "scans written")
     if not done:
         raise errors[0][1]
+    progress(len(depicted), len(depicted), f"scans tried, {len(done)} written" if errors else "scans written")
     failed = tuple(_refusal(one, error, source) for one, error in errors)
     if wanted.to:
         write_failed(out / FAILED, failed)

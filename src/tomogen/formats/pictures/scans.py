@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomogen import hounsfield
-from tomogen.errors import DataInvalid, Reason, UsageFault
+from tomogen.errors import DataInvalid, InputMissing, Reason, UsageFault
 from tomogen.formats import DEFAULT, Header, ReadOptions, capped
 from tomogen.formats.pictures import slices, table
 from tomogen.formats.pictures.merge import BITS, merged
@@ -68,6 +68,17 @@ def volume(scan: Depicted, path: Path, options: ReadOptions = DEFAULT) -> Volume
 
 
 def _greys(view: View, k: int, scan: Depicted) -> NDArray[np.generic]:
+    try:
+        return _as_listed(view, k, scan)
+    except (DataInvalid, InputMissing) as error:
+        # In a set a picture cannot be left out or made grey by hand: the scan would be another.
+        error.fix = "put the file back" if isinstance(error, InputMissing) else "put the picture back as it was"
+        error.fix += ", or make the pictures again"
+        raise
+
+
+def _as_listed(view: View, k: int, scan: Depicted) -> NDArray[np.generic]:
+    """Grey values of the picture of slice `k`, if it is what the CSV says."""
     picture = slices.look(view.files[k])
     _, height, width = scan.shape
     top = slices.GREY[picture.mode]
@@ -75,6 +86,6 @@ def _greys(view: View, k: int, scan: Depicted) -> NDArray[np.generic]:
         raise DataInvalid(
             f"{picture.width} x {picture.height} pixels of {BITS[top]} bits, "
             f"{width} x {height} of {BITS[view.scale.top]} expected",
-            reason=Reason.MIXED, at=picture.path, fix=table.MEND,
+            reason=Reason.MIXED, at=picture.path,
         )  # fmt: skip
     return slices.pixels(picture)

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from tomogen import hounsfield, storage
 from tomogen.errors import DataInvalid, InputMissing, Reason
 from tomogen.formats import DEFAULT, SYNTHETIC, Header, Provenance, ReadOptions, origin, placed, unplaced
 from tomogen.formats.pictures import table
+from tomogen.formats.pictures.merge import BITS
 from tomogen.formats.pictures.views import grey
 from tomogen.intensity import HU_FLOOR, Window
 from tomogen.volume import Acquisition, Affine, Volume
@@ -136,9 +138,7 @@ def _pictures(path: Path) -> list[Picture]:
 def _arranged(pictures: list[Picture], path: Path, options: ReadOptions) -> tuple[list[Picture], Header]:
     """The pictures in the order of the scan, and what they declare together."""
     first = pictures[0]
-    for picture in pictures:
-        if (picture.width, picture.height, picture.mode) != (first.width, first.height, first.mode):
-            raise DataInvalid("pictures of unlike size or depth", reason=Reason.MIXED, at=picture.path)
+    _alike(pictures, path)
     if options.window_of is None and not all(isinstance(picture.note.get("offset"), int) for picture in pictures):
         raise _no_hu(first)
     shape = (len(pictures), first.height, first.width)
@@ -153,6 +153,24 @@ def _arranged(pictures: list[Picture], path: Path, options: ReadOptions) -> tupl
     if not all("affine" in picture.note for picture in pictures):
         return pictures, Header(shape, unplaced(path, options, "pictures carry no spacing and no orientation"))
     return _ours(pictures, path, shape)
+
+
+def _alike(pictures: list[Picture], path: Path) -> None:
+    """Raise if pictures differ in size or in bits, and name those that differ from most."""
+    kinds = Counter((picture.width, picture.height, GREY[picture.mode]) for picture in pictures)
+    if len(kinds) == 1:
+        return
+    deep = len({top for _, _, top in kinds}) > 1
+    ranked = kinds.most_common()
+    names = [f"{width} x {height}" + f" of {BITS[top]} bits" * deep for (width, height, top), _ in ranked]
+    counted = [f"{n} of {name}" for name, (_, n) in zip(names, ranked, strict=True)]
+    rest = len(pictures) - sum(n for _, n in ranked[:4])
+    listed = ", ".join(counted[:4]) + f" and {rest} of other sizes" * (rest > 0)
+    odd = [one.path for one in pictures if (one.width, one.height, GREY[one.mode]) != ranked[0][0]]
+    shown = ", ".join(file.name for file in odd[:3]) + f" and {len(odd) - 3} more" * (len(odd) > 3)
+    what = f"pictures of unlike {'size or depth' if deep else 'size'}: {listed}: {shown}"
+    fix = f"replace {shown} by {names[0]} pixels, or take out what is no slice of this scan"
+    raise DataInvalid(what, reason=Reason.MIXED, at=odd[0], fix=_set_above(path) or fix)
 
 
 def _ours(pictures: list[Picture], path: Path, shape: tuple[int, int, int]) -> tuple[list[Picture], Header]:
@@ -189,7 +207,12 @@ def look(path: Path) -> Picture:
         if getattr(image, "n_frames", 1) > 1:
             raise DataInvalid("an animated picture, one slice expected", reason=Reason.DIMENSIONS, at=path)
         if image.mode not in GREY:
-            raise DataInvalid(f"a {image.mode} picture, grey expected", reason=Reason.DIMENSIONS, at=path)
+            raise DataInvalid(
+                f"a {image.mode} picture, grey expected",
+                reason=Reason.DIMENSIONS,
+                at=path,
+                fix="save it as a grey PNG, or take it out if it is no slice",
+            )
         text = image.info.get(KEY) or image.info.get("comment") or "{}"
         note: Any = {}
         with contextlib.suppress(ValueError, RecursionError):

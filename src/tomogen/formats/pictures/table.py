@@ -1,6 +1,7 @@
 """`pictures.csv`: which slice of which scan each picture shows, in which window, and where that slice lies.
 
-A line is a picture. Scans and patients go by pseudonyms. With it a set of pictures is a set of scans again.
+A line is a picture. Scans and patients go by pseudonyms, and nothing tells what their files were called. With it a
+set of pictures is a set of scans again. Columns that we do not know are passed over.
 """
 
 import csv
@@ -23,14 +24,14 @@ NAME = "pictures.csv"
 
 COLUMNS = (
     "picture", "patient", "scan", "slice", "slices", "blank", "x_mm", "y_mm", "z_mm", "window", "low_hu", "high_hu",
-    "bits", "rows", "columns", "slice_mm", "row_mm", "column_mm", "affine", "synthetic", "source",
+    "bits", "rows", "columns", "slice_mm", "row_mm", "column_mm", "affine", "synthetic",
 )  # fmt: skip
 """picture: path as seen from the CSV; slice: from 1 (the lowest) to `slices`, of which `blank` were left out;
 x, y, z_mm: centre of the first pixel, LPS; low_hu, high_hu: what grey 0 and the highest grey stand for; rows, columns:
 size in pixels; slice, row, column_mm: spacing; affine: 12 numbers, three rows of the matrix that takes (slice - 1, row,
-column, 1) to LPS mm; source: the file that held the slice, as seen from what was converted."""
+column, 1) to LPS mm. No path or name of what was converted is among them: those may name a patient."""
 
-_NEEDED = tuple(name for name in COLUMNS if name not in ("patient", "slice_mm", "row_mm", "column_mm", "source"))
+_NEEDED = tuple(name for name in COLUMNS if name not in ("patient", "slice_mm", "row_mm", "column_mm"))
 
 NEAR = 0.01
 """mm by which a line's position may differ from what its affine gives."""
@@ -78,8 +79,6 @@ class Drawn:
     synthetic: bool
     slices: tuple[int, ...]
     """Which were drawn."""
-    sources: tuple[str, ...]
-    """For each slice of the scan the file that held it."""
 
 
 def write(path: Path, scans: Iterable[tuple[Drawn, Sequence[tuple[str, Scale, str]]]]) -> None:
@@ -103,7 +102,7 @@ def _rows(drawn: Drawn, views: Sequence[tuple[str, Scale, str]]) -> Iterator[lis
             size = [BITS[scale.top], height, width]
             yield [
                 pattern.format(numbered(k, depth)), drawn.patient, drawn.name, k + 1, depth, blank, *position, window,
-                low, high, *size, *spacing, affine, synthetic, drawn.sources[k],
+                low, high, *size, *spacing, affine, synthetic,
             ]  # fmt: skip
 
 
