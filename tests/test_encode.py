@@ -282,6 +282,72 @@ def test_tissue_beyond_what_the_run_learnt_is_warned_of_and_air_is_not(runs: dic
         shown(loaded, replace(scan(), hu=scan().hu + np.int16(1024)))
 
 
+@pytest.mark.parametrize(("share", "fate"), [(0.2, "fine"), (0.85, "warned"), (0.95, "refused")])
+def test_a_scan_of_which_nothing_is_left_is_refused(
+    runs: dict[str, Path], tmp_path: Path, share: float, fate: str
+) -> None:
+    hu = scan().hu.clip(None, 400)
+    hu[(hu > -500) & (np.random.default_rng(0).random(hu.shape) < share)] = 900
+    volume = replace(scan(), hu=hu)
+    path = file(tmp_path, volume)
+    if fate == "refused":
+        said = rf"95% .* beyond the -1000 to 400 HU .* go from {hu.min()} to 900"
+        error = refused(DataInvalid, said, runs["solid"], path, tmp_path / "z")
+        assert (error.reason, error.at, error.exit_code) == (Reason.HU_RANGE, str(path), 4)
+        assert not (tmp_path / "z").exists()
+    else:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            encode(runs["solid"], path, tmp_path / "z")
+        assert any("beyond" in str(one.message) for one in caught) == (fate == "warned")
+
+
+@pytest.mark.filterwarnings("ignore:the scan's voxels")
+@pytest.mark.parametrize(
+    ("kind", "shape", "spacing", "size"),
+    [  # trained: 32 x 48 x 36 mm, of slabs 16 mm deep
+        ("solid", (20, 20, 20), (0.5, 0.5, 0.5), "small"),
+        ("solid", (20, 20, 20), (4.0, 0.5, 3.0), "small"),
+        ("slab", (20, 20, 20), (4.0, 0.5, 0.5), "small"),
+        ("slice", (20, 20, 20), (4.0, 0.5, 0.5), "small"),
+        ("solid", (10, 20, 20), (0.5, 3.0, 3.0), "small"),
+        ("solid", (9, 20, 20), (17.0, 3.0, 3.0), "large"),
+        ("solid", (9, 20, 20), (4.0, 13.0, 13.0), "large"),
+        ("slice", (9, 20, 20), (4.0, 80.0, 80.0), "large"),
+        ("solid", (1, 20, 20), (4.0, 3.0, 3.0), ""),  # a slice, and one of thin slices
+        ("slice", (1, 20, 20), (0.5, 3.0, 3.0), ""),
+        ("solid", (90, 20, 20), (4.0, 3.0, 3.0), ""),  # long
+        ("solid", (300, 20, 20), (0.5, 3.0, 3.0), ""),  # long, of thin slices
+        ("slab", (90, 20, 20), (0.5, 3.0, 3.0), ""),
+        ("solid", (20, 80, 80), (4.0, 0.5, 0.5), ""),  # fine voxels of a usual field
+    ],
+)
+def test_a_scan_of_a_field_that_the_run_never_saw_is_refused(
+    runs: dict[str, Path], kind: str, shape: tuple[int, int, int], spacing: tuple[float, float, float], size: str
+) -> None:
+    loaded = load(runs[kind], "cpu")
+    volume = Volume(np.zeros(shape, np.int16), affine_of(spacing))
+    if not size:
+        shown(loaded, volume)
+        return
+    with pytest.raises(
+        DataInvalid, match=rf"field of [\d. x]+ mm .* mm, too {size} for a run .* 48 x 36 mm in voxels of"
+    ) as caught:
+        shown(loaded, volume)
+    assert "--spacing" in str(caught.value.fix)
+
+
+def test_the_source_is_judged_before_the_output(runs: dict[str, Path], tmp_path: Path) -> None:
+    text, out = tmp_path / "notes.txt", tmp_path / "q.safetensors"
+    text.write_text("no code")
+    out.write_bytes(b"mine")
+    for name in (out, tmp_path / "q.nii.gz"):
+        assert refused(DataInvalid, "no format reads .txt", runs["solid"], text, name).at == str(text)
+    code = tmp_path / "damaged.safetensors"
+    code.write_text("no code")
+    assert refused(DataInvalid, "the code is damaged", runs["solid"], code, out).at == str(code)
+
+
 def test_the_error_is_that_of_the_scan_as_the_encoder_saw_it(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,7 +358,7 @@ def test_the_error_is_that_of_the_scan_as_the_encoder_saw_it(
     assert found.psnr == pytest.approx(20 * math.log10(1400 / 7), abs=1e-6)
     monkeypatch.setattr(module, "load", lambda path, device: stub(runs["solid"]))
     exact = encode(runs["solid"], file(tmp_path, volume), tmp_path / "y")
-    assert (exact.mae, exact.psnr) == (0, None)
+    assert (exact.mae, exact.psnr, exact.psnr_peak) == (0, None, 1400)
 
 
 def test_the_divergence_and_the_active_channels_are_told(
@@ -556,7 +622,8 @@ def test_the_command_says_what_it_made_and_names_nobody(runs: dict[str, Path], t
     assert said["out"] == str(tmp_path / "z")
     assert said["resampled"] is True
     assert said["mae"] > 0
-    for word in ("warning: the scan's voxels are 2 x 3 x 3 mm", "2 channels", "PSNR", "nats"):
+    assert said["psnr_peak"] == 1400
+    for word in ("warning: the scan's voxels are 2 x 3 x 3 mm", "2 channels", "dB (peak 1400 HU", "nats"):
         assert word in done.stderr
     again = CliRunner().invoke(command, arguments)
     assert again.exit_code == 2

@@ -279,3 +279,12 @@ def test_the_command_says_what_is_wrong_on_one_line(run: Path, tmp_path: Path) -
     assert errors.splitlines()[0] == "error: a walk needs two seeds or more, not 1"
     assert called(run, tmp_path / "w.gif", "--seeds", "a")[0] == 2
     assert called(run, tmp_path / "w.gif", "--seeds")[0] == 2
+
+
+def test_one_scan_forgotten_is_said(run: Path, tmp_path: Path) -> None:
+    for words in (["--frames", 6], []):
+        code, _, errors = called(run, tmp_path / "w.gif", "--scans", "a.nii.gz", *words)
+        assert code == 2
+        assert "--scans" in errors
+        assert "extra argument" not in errors
+        assert ("two scans are needed, A and B; given: a.nii.gz" if words else "requires 2") in errors

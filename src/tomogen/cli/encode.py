@@ -30,7 +30,7 @@ def encode(streams: Streams, run: str, source: str, out: str, device: str, overw
         f"{sum(made.kl):,.0f} nats"
     )
     if made.mae is not None:
-        psnr = "" if made.psnr is None else f", PSNR {made.psnr:.1f} dB"
+        psnr = "" if made.psnr is None else f", PSNR {made.psnr:.1f} dB (peak {made.psnr_peak:g} HU, the run's window)"
         streams.note(f"comes back with a mean absolute error of {made.mae:.1f} HU{psnr}")
     streams.result(made, str(made.out))
 

@@ -24,6 +24,14 @@ class Several(click.Option):
         option.process = numbers
 
 
+def _two(context: click.Context, option: click.Parameter, value: tuple[str, str] | None) -> tuple[str, str] | None:
+    """Two scans: click hands over the next flag as the second where that is forgotten."""
+    if value and any(name.startswith("--") for name in value):
+        given = " ".join(name for name in value if not name.startswith("--")) or "none"
+        raise click.BadParameter(f"two scans are needed, A and B; given: {given}", context, option)
+    return value
+
+
 def walk(streams: Streams, run: str, out: str, **options: Any) -> None:
     """Draw the way through samples of RUN and back to the first, as the animated picture OUT.gif.
 
@@ -50,7 +58,9 @@ command = verb(
         metavar="SEED SEED...",
         help="Where to go through, two or more: --seeds 1 2 3.",
     ),
-    click.option("--scans", nargs=2, metavar="A B", help="Go from scan A to scan B; scans or their codes."),
+    click.option(
+        "--scans", nargs=2, metavar="A B", callback=_two, help="Go from scan A to scan B; scans or their codes."
+    ),
     click.option(
         "--frames",
         type=click.IntRange(2),

@@ -29,6 +29,12 @@ OUTSIDE = 0.3
 """Share of a scan's tissue that may lie beyond the HU that a run learnt before a warning is due: of a scan that is 1024
 off it is the body's share of the field, some 0.4."""
 
+NOTHING = 0.9
+"""Share beyond which the scan is refused: hardly anything of it is left."""
+
+FAR = 4.0
+"""Times by which a scan's voxels and field may be those of a run, or the run's be its."""
+
 
 class Shown(NamedTuple):
     """A scan as a run's encoder is shown it."""
@@ -60,7 +66,8 @@ def code_of(
 
     Raises:
         InputMissing: there is nothing at `path`.
-        DataInvalid: it is no CT in HU, holds no body where the run learnt from bodies alone, or is a damaged code.
+        DataInvalid: it is no CT in HU, holds no body where the run learnt from bodies alone, has a size or values far
+            from the run's, or is a damaged code.
         RecipeMismatch: the run's model has no codes, or the code is another run's.
     """
     coder, path = Coder(loaded), Path(path)
@@ -85,14 +92,15 @@ def shown(loaded: Loaded, volume: Volume, like: Code | None = None) -> Shown:
     tissue, it is warned of.
 
     Raises:
-        DataInvalid: no body.
+        DataInvalid: no body; nearly no tissue within the run's window; a field that the run never saw.
     """
     scan = straight(upright(volume))
+    _compare_sizes(loaded, scan)
     middle = scan.centre
     if loaded.run.data.get("body_mask", True):  # runs of earlier versions do not say it, and had one
         body = find_body(scan)
         scan, middle = only(scan, body), scan.world(body_box(body).middle)
-    _compare_values(loaded, scan)
+    _compare_values(loaded, scan, volume)
     spacing = _spacing(loaded, scan)
     if like is not None:
         ahead = np.linalg.inv(like.affine[:3, :3]) @ (np.array(like.middle) - like.affine[:3, 3])
@@ -214,13 +222,48 @@ def _spacing(loaded: Loaded, scan: Volume) -> tuple[float, float, float] | None:
     return wanted
 
 
-def _compare_values(loaded: Loaded, scan: Volume) -> None:
-    """Warn of tissue beyond what the run learnt; air below the window is as in training."""
+def _compare_sizes(loaded: Loaded, scan: Volume) -> None:
+    """Refuse a scan of a size that the run never saw: most often the file's spacing is wrong.
+
+    Too small: a field below a quarter of the trained one; along the depth, where a few slices may be a scan, only with
+    voxels below a quarter of the run's too. Too large: field and voxels both above four times. A larger field of
+    voxels like the run's, or finer, is a scan as others, and is coded in tiles. A network of slices is asked about
+    rows and columns alone.
+    """
+    trained = np.array(loaded.synthesizer.shape)
+    first = 3 - len(trained)
+    voxels, usual = np.array(scan.spacing)[first:], np.array(loaded.run.spacing)[first:]
+    field, learnt = voxels * scan.shape[first:], usual * trained
+    fine = voxels * FAR < usual
+    fine[-2:] = True
+    small, large = (field * FAR < learnt) & fine, (field > learnt * FAR) & (voxels > usual * FAR)
+    if not (small | large).any():
+        return
+    theirs, whole, ours, known = (" x ".join(f"{mm:.4g}" for mm in one) for one in (voxels, field, usual, learnt))
+    axes = "(height, width)" if first else "(depth, height, width)"
+    size = "small" if small.any() else "large"
+    raise DataInvalid(
+        f"the scan has a field of {whole} mm {axes} in voxels of {theirs} mm, too {size} "
+        f"for a run that learnt from {known} mm in voxels of {ours} mm: a quarter to {FAR:g} times that works",
+        reason=Reason.BAD_GEOMETRY,
+        fix="put the spacing right in the file (--spacing is for files that tell none), or another run",
+    )
+
+
+def _compare_values(loaded: Loaded, scan: Volume, file: Volume) -> None:
+    """Warn of tissue beyond what the run learnt, and refuse where it is nearly all; air below is as in training."""
     window = loaded.run.window
     tissue = beyond = 0
     for plane in scan.hu:
         tissue += int((plane > TISSUE).sum())
         beyond += int(((plane > TISSUE) & ((plane < window.low) | (plane > window.high))).sum())
+    if beyond > NOTHING * tissue:
+        raise DataInvalid(
+            f"{beyond / tissue:.0%} of the tissue lies beyond the {window.low:g} to {window.high:g} HU that the run "
+            f"learnt; the scan's values go from {file.hu.min():g} to {file.hu.max():g}",
+            reason=Reason.HU_RANGE,
+            fix="a scan in HU, or a run with a window for such values",
+        )
     if beyond > OUTSIDE * tissue:
         warnings.warn(
             f"{beyond / tissue:.0%} of the tissue lies beyond the {window.low:g} to {window.high:g} HU that the run "

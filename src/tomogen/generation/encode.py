@@ -1,7 +1,7 @@
 """The verb `encode`: a scan to the code that an autoencoder has for it, and a code back to its scan."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ from tomogen import formats
 from tomogen.errors import DataInvalid, InputMissing, UsageFault
 from tomogen.formats import DEFAULT, Provenance, ReadOptions
 from tomogen.generation.coder import Coder
-from tomogen.generation.codes import code_of, coded, decoded, shown
-from tomogen.generation.latent import SUFFIX, Code, is_code, write
+from tomogen.generation.codes import coded, decoded, fits, shown
+from tomogen.generation.latent import SUFFIX, Code, is_code, read, write
 from tomogen.generation.load import Loaded, load
 from tomogen.intensity import Window
 from tomogen.layers.activity import ACTIVE
@@ -43,7 +43,9 @@ class EncodeResult:
     mae: float | None = None
     """Mean absolute error of the reconstruction in HU, over all voxels, against the scan as the encoder saw it."""
     psnr: float | None = None
-    """Its peak signal-to-noise ratio in dB, the peak being the width of the run's window; None of an exact one."""
+    """Its peak signal-to-noise ratio in dB; None of an exact one."""
+    psnr_peak: float | None = None
+    """The peak of that ratio in HU: the width of the run's window, where `evaluate` has the peak of its definition."""
 
 
 def encode(
@@ -68,19 +70,23 @@ def encode(
     Raises:
         InputMissing: no run, no weights, or no source.
         RecipeMismatch: the run is of another kind, its weights do not fit, or the code is another run's.
-        DataInvalid: the source is no CT in HU, holds no body, or is a damaged code.
+        DataInvalid: the source is no CT in HU, holds no body, has a size or values far from the run's, or is a damaged
+            code.
         UsageFault: an output is there and `overwrite` is not given; a code's name is that of a scan, or of a folder.
         DependencyMissing: a codec or the device is not there.
     """
     source, out = Path(source), Path(out)
     if not source.exists():
         raise InputMissing(f"no such scan or code{formats.near(source)}", at=source)
-    back = is_code(source)
-    _writable(out, back, overwrite, source)
+    given = read(source) if is_code(source) else None
+    if given is None:
+        formats.format_of(source)
+    _writable(out, given is not None, overwrite, source)
     loaded = load(run, device)
-    Coder(loaded)
-    if back:
-        return _back(loaded, code_of(loaded, source), out, progress)
+    coder = Coder(loaded)
+    if given is not None:
+        fits(coder, given, source)
+        return _back(loaded, given, out, progress)
     volume = formats.read(source, options)
     try:
         scan = shown(loaded, volume)
@@ -92,7 +98,8 @@ def encode(
     again = decoded(loaded, code, _titled(progress, "decoding")).hu
     mae, psnr = _errors(scan.volume.hu, again, loaded.run.window)
     write(code, out)
-    return _told(code, out, resampled=scan.resampled, mae=mae, psnr=psnr)
+    told = _told(code, out)
+    return replace(told, resampled=scan.resampled, mae=mae, psnr=psnr, psnr_peak=loaded.run.window.width)
 
 
 def _back(loaded: Loaded, code: Code, out: Path, progress: Progress) -> EncodeResult:
@@ -110,9 +117,7 @@ def _back(loaded: Loaded, code: Code, out: Path, progress: Progress) -> EncodeRe
     return _told(code, out)
 
 
-def _told(
-    code: Code, out: Path, *, resampled: bool | None = None, mae: float | None = None, psnr: float | None = None
-) -> EncodeResult:
+def _told(code: Code, out: Path) -> EncodeResult:
     mean = code.posterior.mean[0].flatten(1)
     kl: list[float] = divergence(*code.posterior)[0].flatten(1).double().sum(1).tolist()
     return EncodeResult(
@@ -123,9 +128,6 @@ def _told(
         code=code.grid,
         kl=tuple(kl),
         active=int((mean.var(1, correction=0) > ACTIVE).sum()),
-        resampled=resampled,
-        mae=mae,
-        psnr=psnr,
     )
 
 
