@@ -74,11 +74,10 @@ def page_of(out: Path, size: Size) -> str:
 
 
 def pictures(out: Path, size: Size, home: Path) -> None:
-    """Samples, what is real beside what is made, and the curves of the first recipe."""
+    """Samples of each recipe, and the curves of the first."""
     for name in size.steps:
         Image.open(out / f"{name}-samples" / "grid.png").convert("L").save(home / f"real-slices-{name}.png")
     first = out / next(iter(size.steps))
-    Image.open(first / "previews" / "real-and-made.png").convert("L").save(home / "real-slices.png", optimize=True)
     curves = Image.open(first / "losses.png").convert("P", palette=Image.Palette.ADAPTIVE)
     curves.save(home / "real-slices-losses.png", optimize=True)
 

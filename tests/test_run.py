@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tomogen.errors import InputMissing, UsageFault
+import tiny
+from tomogen.errors import InputMissing, RecipeMismatch, UsageFault
 from tomogen.recipe import Recipe
 from tomogen.run import Run
 
@@ -73,3 +74,19 @@ def test_the_identifier_is_that_of_the_weights(tmp_path: Path) -> None:
     (run.path / "weights.safetensors").write_bytes(b"two")
     assert len(first) == 16
     assert Run.open(run.path).identifier != first
+
+
+def test_cases_clipped_to_less_than_the_recipes_window_are_refused(tmp_path: Path) -> None:
+    tiny.cases(tmp_path / "cases")
+    tiny.recipe(tmp_path)
+    catalog = tmp_path / "cases" / "catalog.json"
+    record = tmp_path / "cases" / "preparation.json"
+    for path in (catalog, record):
+        if path.is_file():
+            told = json.loads(path.read_text())
+            told.get("preparation", told)["window"] = [-160, 240]
+            path.write_text(json.dumps(told))
+    with pytest.raises(RecipeMismatch, match="clipped to -160 to 240 HU") as caught:
+        tiny.trained(tmp_path, "run", set=[], steps=1)
+    assert "without --window" in str(caught.value.fix)
+    assert not (tmp_path / "run").exists()

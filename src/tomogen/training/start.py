@@ -96,6 +96,7 @@ class Start:
             raise UsageFault("the run and the cases are one folder", at=self.out, fix="another folder for the run")
         training = self.plan.training
         shape = game.synthesizer.shape
+        self._check_window()
         feed = game.synthesizer.feed(self.cases, self.plan.data)
         feed.enough(training.batch)
         if set(game.synthesizer.conditions) <= WHOLE:
@@ -107,6 +108,18 @@ class Start:
         if occupied(self.out) and not overwrite and not (resume and self._unborn()):
             raise UsageFault("the output folder is not empty", at=self.out, fix="--resume or --overwrite")
         return False
+
+    def _check_window(self) -> None:
+        """Refuse cases that were clipped to less than the model is to learn."""
+        held, wanted = self.cases.preparation.window, self.plan.data.window
+        if held is not None and (held[0] > wanted[0] or held[1] < wanted[1]):
+            low, high = (f"{value:g}" for value in held)
+            raise RecipeMismatch(
+                f"the cases were clipped to {low} to {high} HU as they were prepared, the recipe's window is "
+                f"{wanted[0]:g} to {wanted[1]:g}",
+                at=self.cases.path,
+                fix=f"prepare them without --window, or --set data.window=[{low},{high}]",
+            )
 
     def _begin(self, game: Game, resume: bool, overwrite: bool, keeps: bool) -> Checkpoint | None:
         """Make the run folder, or find where the run in it stands."""
