@@ -1,9 +1,10 @@
-"""Write the pages that are made from the code: one per recipe, the recipe table, the command line's reference.
+"""Write what is made from the code: a page per recipe, their table, the command line's reference, a benchmark's table.
 
 python docs/generate.py            write them
 python docs/generate.py --check    exit 1 if any differs from what is committed
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from tomogen import catalog
 from tomogen.cli.__main__ import tomogen
 
 DOCS = Path(__file__).parent
-START, END = "<!-- recipes: made by docs/generate.py -->", "<!-- end of recipes -->"
+RECIPES = "<!-- recipes: made by docs/generate.py -->", "<!-- end of recipes -->"
+MEMORY = "<!-- memory: made by docs/generate.py -->", "<!-- end of memory -->"
 
 
 def recipe_sources() -> dict[str, str]:
@@ -81,11 +83,23 @@ def cli_reference() -> str:
     return "\n".join(parts)
 
 
-def between(text: str, made: str) -> str:
+def memory_table() -> str:
+    """What `benchmarks/vae_memory.py` measured."""
+    told = json.loads((DOCS.parent / "benchmarks" / "vae_memory.json").read_text(encoding="utf-8"))
+    rows = ["| voxels | precision | checkpointing | peak, GiB | promised | core seconds |", "|---|---|---|--:|--:|--:|"]
+    for row in told["rows"]:
+        size, kept = " x ".join(map(str, row["shape"])), "yes" if row["checkpointing"] else "no"
+        measured = f"{row['peak GiB']:.1f} | {row['promised GiB'] or ''} | {row['core s']:.1f}"
+        rows.append(f"| {size} | {row['precision']} | {kept} | {measured} |")
+    return "\n".join(rows)
+
+
+def between(text: str, marks: tuple[str, str], made: str) -> str:
     """`text` with the part between the marks replaced."""
-    head, _, rest = text.partition(START)
-    _, _, tail = rest.partition(END)
-    return f"{head}{START}\n{made}\n{END}{tail}"
+    start, end = marks
+    head, _, rest = text.partition(start)
+    _, _, tail = rest.partition(end)
+    return f"{head}{start}\n{made}\n{end}{tail}"
 
 
 def pages() -> dict[Path, str]:
@@ -93,7 +107,9 @@ def pages() -> dict[Path, str]:
     made = {DOCS / "recipes" / f"{name}.md": recipe_page(name, text) for name, text in recipe_sources().items()}
     made[DOCS / "cli.md"] = cli_reference()
     for path, prefix in ((DOCS.parent / "README.md", "docs/recipes/"), (DOCS / "recipes.md", "recipes/")):
-        made[path] = between(path.read_text(encoding="utf-8"), recipe_table(prefix))
+        made[path] = between(path.read_text(encoding="utf-8"), RECIPES, recipe_table(prefix))
+    latents = DOCS / "latents.md"
+    made[latents] = between(latents.read_text(encoding="utf-8"), MEMORY, memory_table())
     return made
 
 

@@ -100,3 +100,14 @@ def test_kernels_are_learnt_from_the_others_and_held_to_the_one_left_out(
     page = script.page_of(Scores.read(tmp_path / "out" / "report" / "scores.json"))
     assert page.count("| A000") == 4
     assert (tmp_path / "out" / "kernels.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["autoencoders", "gans"])
+def test_models_are_compared_after_learning_equally_long(script: str, tmp_path: Path) -> None:
+    module = importlib.import_module(script)
+    module.main([str(tmp_path / "out"), "--tiny"])
+    told = json.loads((tmp_path / "out" / f"{script}.json").read_text())
+    assert set(told["seconds_of_training"]) <= set(told["figures"])
+    assert len(told["seconds_of_training"]) >= 3
+    assert (tmp_path / "out" / f"{script}.png").stat().st_size > 1000
