@@ -95,21 +95,25 @@ class Previews:
 
 
 def write(images: Shown, window: Window, spacing: tuple[float, float, float], path: Path) -> None:
-    """A PNG of what was made, and beside it a sheet of columns, grey by the run's window.
+    """A PNG of what was made, of an autoencoder what was reconstructed, and beside it a sheet of columns.
 
-    Of what is made from something: input, made, real. Of an autoencoder: real, reconstructed, made. Else real, made.
+    Grey by the run's window. Of what is made from something the columns are input, made, real; of an autoencoder real,
+    reconstructed, and made of a standard normal, which is not yet the prior that is fitted when training ends. Else
+    real, made.
     """
     made = picture(images.made, window, spacing)
-    with whole(path) as partial:
-        made.save(partial, format="png")
-    given = {
-        name: picture(value, window, spacing) if value.ndim == images.made.ndim else _pictures(value, made.height)
-        for name, value in images.given.items()
-    }
     real = {"real": picture(images.real, window, spacing)}
     if images.remade is not None:
-        real["reconstructed"] = picture(images.remade, window, spacing)
-    columns = {**given, "made": made, **real} if given else {**real, "made": made}
+        remade = picture(images.remade, window, spacing)
+        shown, columns = remade, {**real, "reconstructed": remade, "made of N(0, 1)": made}
+    else:
+        given = {
+            name: picture(value, window, spacing) if value.ndim == images.made.ndim else _pictures(value, made.height)
+            for name, value in images.given.items()
+        }
+        shown, columns = made, {**given, "made": made, **real} if given else {**real, "made": made}
+    with whole(path) as partial:
+        shown.save(partial, format="png")
     with whole(path.with_name(COMPARED)) as partial:
         _side_by_side(columns).save(partial, format="png")
 
