@@ -50,7 +50,9 @@ class Labels:
             text = path.read_text(encoding="utf-8-sig")
         except OSError as error:
             raise InputMissing(
-                f"no labels: {error.strerror}", at=path, fix="--set data.labels=FILE.csv with the columns case,label"
+                f"no labels: {error.strerror}",
+                at=path,
+                fix="--set data.labels=FILE.csv with the columns case,label or path,label",
             ) from None
         except UnicodeDecodeError:
             raise _damaged(path, "not a CSV in UTF-8") from None
@@ -203,7 +205,7 @@ def labelled(scans: Feed, folder: CaseFolder, path: str | None, classes: int, sp
 
 
 def _damaged(path: Path, what: str) -> DataInvalid:
-    fix = "a CSV whose first line is case,label and whose others are such as patient-0001,healthy"
+    fix = "a CSV that begins with case,label (then such as patient-0001,healthy) or path,label (scans/0007,healthy)"
     return DataInvalid(what, reason=Reason.CORRUPT, at=path, fix=fix)
 
 
