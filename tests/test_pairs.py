@@ -24,6 +24,7 @@ from tomogen.cases.pairs.motion import Motion, motion, moved
 from tomogen.cases.prepare import PrepareResult, prepare
 from tomogen.cases.steps import cases_of
 from tomogen.cases.stream import stream
+from tomogen.cli.__main__ import main
 from tomogen.cli.doctor import command as doctor_command
 from tomogen.cli.prepare import command as prepare_command
 from tomogen.errors import DataInvalid, InputMissing, Reason, TomogenError, UsageFault
@@ -183,7 +184,9 @@ def test_folders_of_single_scans_are_as_they_were(tmp_path: Path) -> None:
 # what belongs together
 
 
-def test_names_may_be_folders_of_patients_or_parallel_folders(source: Path, whole: Path, tmp_path: Path) -> None:
+def test_names_may_be_folders_of_patients_or_parallel_folders(
+    source: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in sorted(source.glob("*/CT?.nii.gz")):
         side = {"CT1.nii.gz": "plain", "CT2.nii.gz": "contrast"}[path.name]
         (tmp_path / side).mkdir(exist_ok=True)
@@ -199,6 +202,11 @@ def test_names_may_be_folders_of_patients_or_parallel_folders(source: Path, whol
         done = made(sources, tmp_path / f"out{number}", pairs=layout)  # type: ignore[arg-type]
         assert done.cases == 3, layout
         assert {case.sha256 for case in CaseFolder.open(tmp_path / f"out{number}").cases} == expected
+    with pytest.raises(SystemExit):
+        main(["doctor", str(tmp_path / "plain"), str(tmp_path / "contrast"), "--pairs", "plain,contrast"])
+    told = capsys.readouterr().out
+    for path in (tmp_path / "plain").iterdir():
+        assert f"{path} and {tmp_path / 'contrast' / path.name}" in told, "pairs of parallel folders are told apart"
 
 
 def test_a_csv_says_who_belongs_to_whom_and_who_is_who(source: Path, whole: Path, tmp_path: Path) -> None:

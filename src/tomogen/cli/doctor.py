@@ -1,5 +1,6 @@
 """`tomogen doctor [PATH...]`: what is wrong with the machine, or with a folder of scans, and its fix."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +10,7 @@ from tomogen.cli._pairs import PAIRS, PUBLISHED
 from tomogen.cli._reading import READING, taken
 
 if TYPE_CHECKING:
-    from tomogen.cases.doctor import Diagnosis, Scan
+    from tomogen.cases.doctor import Diagnosis, PairedScans, Scan
 
 FAULTS, OTHERS = 20, 3
 """Findings named for each reason, CT that cannot be used and files of other kinds; `-v` and `--json` name all."""
@@ -70,7 +71,7 @@ def _folder(diagnosis: "Diagnosis", every: bool) -> str:
 def _paired(diagnosis: "Diagnosis") -> str:
     lines = []
     for pair in diagnosis.pairs:
-        lines.append(f"{'use' if pair.verdict == 'use' else 'refuse':<7} {pair.path}")
+        lines.append(f"{'use' if pair.verdict == 'use' else 'refuse':<7} {_place(pair)}")
         if pair.offset is not None:
             x, y, z = pair.offset
             lines.append(f"          apart by left {x:.1f}, back {y:.1f}, up {z:.1f} mm, {pair.turn:.1f} degrees")
@@ -84,6 +85,13 @@ def _paired(diagnosis: "Diagnosis") -> str:
         f"{len(diagnosis.scans)} scans and files in no pair"
     )
     return "\n".join(lines)
+
+
+def _place(pair: "PairedScans") -> str:
+    """The folder that holds a pair, or both scans where they lie in folders of their own."""
+    if pair.source is None or pair.target is None or Path(pair.source).parent == Path(pair.target).parent:
+        return pair.path
+    return f"{pair.source} and {pair.target}"
 
 
 def _refused(word: str, scans: "list[Scan]", most: int | None) -> list[str]:
