@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from compared import Told, cell, told
-from typed import DOCS, asked, filled, typed
+from compared import Told, table, told
+from typed import DOCS, all_typed, asked, filled, typed
 
 from tomogen.cases.folder import CaseFolder
 from tomogen.evaluation.scores import Scores
@@ -88,14 +88,7 @@ def measured(out: Path) -> Told:
 
 def page_of(figures: Told) -> str:
     """The figures in Markdown."""
-    rows = ["| reconstructed by | PSNR, dB | SSIM | MAE, HU |", "|---|--:|--:|--:|"]
-    rows += [f"| {WORDS[name]} | {' | '.join(cell(figures[name][metric]) for metric in METRICS)} |" for name in WORDS]
-    rows += [
-        f"| *{name}* | {' | '.join(cell(figures[name][metric], '+') for metric in METRICS)} |"
-        for name in figures
-        if name not in WORDS
-    ]
-    return "\n".join(rows)
+    return table(figures, WORDS, METRICS, "reconstructed by | PSNR, dB | SSIM | MAE, HU")
 
 
 def picture(out: Path, path: Path) -> None:
@@ -118,9 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = asked(str(__doc__), arguments)
     out, size = given.out, TINY if given.tiny else WHOLE
     began = time.monotonic()
-    for command in commands(str(out), size):
-        if not (command.startswith(("tomogen phantom", "tomogen prepare")) and (out / "cases").is_dir()):
-            typed(command)
+    all_typed(commands(str(out), size), out / "cases")
     figures = measured(out)
     record = {
         "command": f"python docs/autoencoders.py OUT{' --tiny' if given.tiny else ''}",

@@ -41,3 +41,15 @@ def cell(entry: Mapping[str, object], sign: str = "") -> str:
     ends = entry["interval"]
     within = f" [{ends[0]:{sign}.3g}, {ends[1]:{sign}.3g}]" if ends else ""  # type: ignore[index]
     return f"{entry['value']:{sign}.3f}{within}"
+
+
+def table(figures: Told, words: Mapping[str, str], metrics: Sequence[str], head: str) -> str:
+    """The figures in Markdown: a row for each way that `words` name, then one for each difference, in italics.
+
+    `head` names the columns, the first of them what the rows are.
+    """
+    rows = [f"| {head} |", "|---|" + "--:|" * len(metrics)]
+    for name, entries in figures.items():
+        told, sign = (words[name], "") if name in words else (f"*{name}*", "+")
+        rows.append(f"| {told} | {' | '.join(cell(entries[metric], sign) for metric in metrics)} |")
+    return "\n".join(rows)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from typed import DOCS, asked, filled, typed
+from typed import DOCS, all_typed, asked, filled, typed
 
 from tomogen.evaluation.scores import Scores
 from tomogen.evaluation.subjects import INPUT, MADE
@@ -109,9 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = asked(str(__doc__), arguments)
     out, size = given.out, TINY if given.tiny else WHOLE
     began = time.monotonic()
-    for command in learnt(str(out), size):
-        if not (command.startswith(("tomogen phantom", "tomogen prepare")) and (out / "cases").is_dir()):
-            typed(command)
+    all_typed(learnt(str(out), size), out / "cases")
     translated(out)
     typed(judged(str(out)))
     scores = Scores.read(out / "report" / "scores.json")

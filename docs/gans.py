@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
-from typed import DOCS, asked, filled, typed
+from typed import DOCS, all_typed, asked, filled, typed
 
 from tomogen.evaluation.score import Score
 from tomogen.evaluation.scores import Scores
@@ -94,9 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = asked(str(__doc__), arguments)
     out, size = given.out, TINY if given.tiny else WHOLE
     began = time.monotonic()
-    for command in commands(str(out), size):
-        if not (command.startswith(("tomogen phantom", "tomogen prepare")) and (out / "cases").is_dir()):
-            typed(command)
+    all_typed(commands(str(out), size), out / "cases")
     found = measured(out)
     seconds = {name: round(Run.open(out / name).log()[-1]["seconds"]) for name in RECIPES}
     record = {

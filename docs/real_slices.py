@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
-from typed import DOCS, asked, filled, typed
+from typed import DOCS, all_typed, asked, filled
 
 from tomogen.cases.folder import CaseFolder
 from tomogen.evaluation.scores import Scores
@@ -87,9 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = asked(str(__doc__), arguments, "chests")
     out, size = given.out, TINY if given.tiny else WHOLE
     began = time.monotonic()
-    for command in commands(str(given.chests), str(out), size):
-        if not (command.startswith("tomogen prepare") and (out / "cases").is_dir()):
-            typed(command)
+    all_typed(commands(str(given.chests), str(out), size), out / "cases")
     page = page_of(out, size)
     record = {
         "command": f"python docs/real_slices.py CHESTS OUT{' --tiny' if given.tiny else ''}",

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from tomogen.cli.__main__ import main as tomogen
@@ -28,6 +29,14 @@ def typed(command: str) -> None:
     except SystemExit as done:
         if done.code:
             raise
+
+
+def all_typed(commands: Sequence[str], cases: Path) -> None:
+    """Run commands one by one; those that draw or prepare scans only where the folder `cases` is not there yet."""
+    there = cases.is_dir()
+    for command in commands:
+        if not (there and command.startswith(("tomogen phantom", "tomogen prepare"))):
+            typed(command)
 
 
 def filled(page: str, start: str, text: str) -> None:
