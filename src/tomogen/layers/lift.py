@@ -82,7 +82,8 @@ class Link(nn.Module):
         flat = self.act(self.squeeze(channels_last(maps)))
         depth = flat.shape[-1]
         short = flat[:, :, None].expand(-1, -1, min(depth, KEPT), -1, -1)
-        return F.relu_(_normalised(self.spread(channels_last(short)), depth))
+        spread = CONV[3](channels_last(short), self.spread.weight, None, 1, 1)
+        return F.relu_(_normalised(spread, depth))
 
 
 class Compress(nn.Module):
